@@ -1,0 +1,1 @@
+"""Multi-hop reasoning over whichever of Hugging Face and Ollama is up."""

@@ -1,0 +1,164 @@
+"""Every error Hoptrail raises, in one tree.
+
+HoptrailError
+├── SettingsError            a setting is missing or wrong: names it, and the fix
+├── PlanError                a text is not a plan
+├── BackendError             one backend could not answer (.backend, .model)
+│   ├── BackendUnavailable   refused, reset, timed out, 5xx: another may answer
+│   ├── BackendBusy          asked to come back later (.retry_after seconds)
+│   ├── BackendRefused       key, credit or model: wrong until someone changes it
+│   ├── RequestRefused       this very request is wrong: asking again cannot help
+│   └── InvalidResponse      it answered, but not with a complete, readable answer
+├── AllBackendsFailed        every backend that was asked failed (.causes, in order)
+├── NoBackend                nothing is configured that could answer what was asked
+├── BudgetExceeded           steps, calls, tokens or the deadline are spent (.limit)
+├── RetrievalError           documents or index cannot be read
+│   ├── SpaceMismatch        vectors of two embedding spaces must not be compared
+│   └── IndexDamaged         the index on disk is not what was written
+├── RunNotFound              no run of this id was ever admitted
+├── RunBusy                  another process is working on this run
+└── TraceUnreadable          the trace is damaged or of a newer version
+
+Errors rise. None of them ever travels as the text of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class HoptrailError(Exception):
+    """The root of the tree; catch it to catch everything Hoptrail raises on purpose."""
+
+
+class SettingsError(HoptrailError):
+    """A setting is missing or wrong."""
+
+
+class PlanError(HoptrailError):
+    """A text cannot be read as a plan."""
+
+
+class BackendError(HoptrailError):
+    """One backend could not answer.
+
+    The class attributes are the router's policy for the failure: whether the same backend may
+    be asked once more, whether the next one may be asked, whether it counts towards the
+    breaker, and for how many seconds the backend is benched at once.
+    """
+
+    retry_same: ClassVar[bool] = False
+    fail_over: ClassVar[bool] = True
+    counts_for_breaker: ClassVar[bool] = True
+    bench_seconds: ClassVar[float] = 0.0
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        backend: str,
+        model: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.backend = backend
+        self.model = model
+        self.status = status
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_backend_error, (type(self), str(self), dict(self.__dict__)))
+
+
+def _rebuild_backend_error(
+    kind: type[BackendError], message: str, fields: dict[str, object]
+) -> BackendError:
+    error = kind(message, backend=str(fields["backend"]))
+    error.__dict__.update(fields)
+    return error
+
+
+class BackendUnavailable(BackendError):
+    """Refused, reset, timed out or broken: the next backend may answer."""
+
+    retry_same = True
+
+
+class BackendBusy(BackendError):
+    """The backend asked to come back later (429, or 503 while a model loads)."""
+
+    counts_for_breaker = False
+    bench_seconds = 10.0
+
+
+class BackendRefused(BackendError):
+    """Key, credit, permission or model: wrong until someone changes it."""
+
+    counts_for_breaker = False
+    bench_seconds = 300.0
+
+
+class RequestRefused(BackendError):
+    """This very request is wrong; asking anyone again cannot help."""
+
+    fail_over = False
+    counts_for_breaker = False
+
+
+class InvalidResponse(BackendError):
+    """The backend answered, but not with a complete, readable answer."""
+
+    retry_same = True
+
+
+class AllBackendsFailed(HoptrailError):
+    """Every backend that was asked failed; ``causes`` holds each failure, first one first."""
+
+    def __init__(self, causes: Sequence[BackendError]) -> None:
+        self.causes = tuple(causes)
+        lines = "; ".join(f"{cause.backend}: {cause}" for cause in self.causes)
+        super().__init__(f"no backend answered ({lines})" if lines else "no backend answered")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.causes,))
+
+
+class NoBackend(HoptrailError):
+    """Nothing is configured that could answer what was asked."""
+
+
+class BudgetExceeded(HoptrailError):
+    """A budget of the run is spent; ``limit`` names which one."""
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.limit, str(self)))
+
+
+class RetrievalError(HoptrailError):
+    """Documents or index cannot be read."""
+
+
+class SpaceMismatch(RetrievalError):
+    """Vectors of two embedding spaces must not be compared."""
+
+
+class IndexDamaged(RetrievalError):
+    """The index on disk is not what was written."""
+
+
+class RunNotFound(HoptrailError):
+    """No run of this id was ever admitted."""
+
+
+class RunBusy(HoptrailError):
+    """Another process is working on this run."""
+
+
+class TraceUnreadable(HoptrailError):
+    """The trace is damaged, or was written by a newer version."""
