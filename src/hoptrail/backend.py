@@ -1,0 +1,80 @@
+"""What the router needs of a backend, whoever's it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal
+
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import BaseModel, ConfigDict
+
+
+class Availability(BaseModel):
+    """What a probe found, cheap enough to be asked before every run.
+
+    ``detail`` says what was seen, ``fix`` what to do about it. ``models`` are those the
+    backend says it has.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    backend: str
+    model: str | None = None
+    state: Literal["up", "down", "loading", "unconfigured", "misconfigured", "model_missing"]
+    detail: str = ""
+    fix: str = ""
+    models: tuple[str, ...] = ()
+    ms: float = 0.0
+
+    @property
+    def up(self) -> bool:
+        """Whether a call has a chance to be answered now."""
+        return self.state == "up"
+
+
+class CallOptions(BaseModel):
+    """How one call is to be made. Seconds throughout; None means the backend's own default.
+
+    ``schema`` constrains the output where the backend can; ``tools`` are in OpenAI form.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    output_schema: dict[str, object] | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+    tools: tuple[dict[str, object], ...] = ()
+
+
+class Backend(ABC):
+    """One place that answers: a vendor's client behind one door.
+
+    Both calls raise only `hoptrail.errors.BackendError`, and give a result only when the answer
+    is complete (finish reason seen, not empty of both text and tool calls). They do not retry.
+    A chunk or message carries the model that answered in ``response_metadata["model_name"]``
+    and the tokens in ``usage_metadata`` where the vendor tells them.
+    """
+
+    name: str
+    """``huggingface``, ``ollama``, ``local`` or ``extractive``."""
+    model: str | None
+    """The model this backend will ask, or None when the backend decides."""
+    degraded: bool = False
+    """Whether its answers are to be labelled degraded (no language model)."""
+
+    @abstractmethod
+    async def probe(self) -> Availability:
+        """Say whether a call could be answered, without spending anything."""
+
+    @abstractmethod
+    def stream(
+        self, messages: Sequence[BaseMessage], options: CallOptions
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        """Stream the answer; ends only after the proof that it is complete."""
+
+    @abstractmethod
+    async def generate(self, messages: Sequence[BaseMessage], options: CallOptions) -> ChatResult:
+        """Give the whole answer."""

@@ -1,0 +1,153 @@
+"""What a language model is asked, as types: plan, step, revision, synthesis.
+
+A request travels on the last message it is rendered to (`hoptrail.prompts`), so that a backend
+which works on the typed request never has to parse a prompt, and so that the router can
+constrain the output with `schema` where the backend is able to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel, ConfigDict
+
+from hoptrail.evidence import Evidence
+
+REQUEST_KEY = "hoptrail_request"
+
+
+class EarlierAnswer(BaseModel):
+    """An earlier step's answer that a step is told about.
+
+    ``reason`` is ``reference`` (the step names it), ``similar`` (nearest by embedding, with
+    its ``similarity``) or ``memory`` (a fact kept across runs).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    question: str
+    answer: str
+    reason: Literal["reference", "similar", "memory"] = "reference"
+    similarity: float | None = None
+
+
+class StepOutcome(BaseModel):
+    """How a step ended, as the synthesis is told: ``passages`` are numbers into its list."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    question: str
+    status: Literal["answered", "abstained", "failed"]
+    answer: str = ""
+    passages: tuple[int, ...] = ()
+
+
+class PlanRequest(BaseModel):
+    """Break ``question`` into at most ``max_steps`` steps."""
+
+    model_config = ConfigDict(frozen=True)
+    kind: ClassVar[str] = "plan"
+
+    question: str
+    max_steps: int = 8
+
+
+class RevisionRequest(BaseModel):
+    """Some steps found nothing: ask differently for what is left of ``question``.
+
+    New steps are numbered from ``first_id`` and may refer to the answered ones as ``#k``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    kind: ClassVar[str] = "revision"
+
+    question: str
+    steps: tuple[StepOutcome, ...]
+    first_id: int
+    max_steps: int = 4
+
+
+class StepRequest(BaseModel):
+    """Answer one step's ``question`` from ``evidence`` and ``earlier`` answers.
+
+    ``from_documents`` is false when there is no index: then the model answers from its own
+    knowledge.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    kind: ClassVar[str] = "step"
+
+    question: str
+    main_question: str
+    evidence: tuple[Evidence, ...] = ()
+    earlier: tuple[EarlierAnswer, ...] = ()
+    from_documents: bool = True
+
+
+class SynthesisRequest(BaseModel):
+    """Answer ``question`` from how its steps ended; ``evidence`` is numbered from 1."""
+
+    model_config = ConfigDict(frozen=True)
+    kind: ClassVar[str] = "synthesis"
+
+    question: str
+    steps: tuple[StepOutcome, ...]
+    evidence: tuple[Evidence, ...] = ()
+
+
+class StepReply(BaseModel):
+    """What a backend answers to a `StepRequest`; ``passages`` are 1-based evidence numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reasoning: str = ""
+    found: bool = True
+    answer: str = ""
+    passages: tuple[int, ...] = ()
+
+
+Request = PlanRequest | RevisionRequest | StepRequest | SynthesisRequest
+
+PLAN_SCHEMA: dict[str, object] = {
+    "type": "object",
+    "properties": {"steps": {"type": "array", "items": {"type": "string"}}},
+    "required": ["steps"],
+    "additionalProperties": False,
+}
+
+STEP_SCHEMA: dict[str, object] = {
+    "type": "object",
+    "properties": {
+        "reasoning": {"type": "string"},
+        "found": {"type": "boolean"},
+        "answer": {"type": "string"},
+        "passages": {"type": "array", "items": {"type": "integer"}},
+    },
+    "required": ["reasoning", "found", "answer", "passages"],
+    "additionalProperties": False,
+}
+
+
+def schema_of(request: Request) -> dict[str, object] | None:
+    """Give the JSON schema that the reply to ``request`` follows, or None for free text."""
+    match request:
+        case PlanRequest() | RevisionRequest():
+            return PLAN_SCHEMA
+        case StepRequest():
+            return STEP_SCHEMA
+        case SynthesisRequest():
+            return None
+
+
+def request_of(messages: Sequence[BaseMessage]) -> Request | None:
+    """Give the typed request that the last message carries, or None for a plain conversation."""
+    if not messages:
+        return None
+    request = messages[-1].additional_kwargs.get(REQUEST_KEY)
+    if isinstance(request, PlanRequest | RevisionRequest | StepRequest | SynthesisRequest):
+        return request
+    return None
