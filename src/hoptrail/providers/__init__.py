@@ -1,0 +1,1 @@
+"""One vendor a file; a vendor's errors are mapped at its door."""

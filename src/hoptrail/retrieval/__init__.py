@@ -1,0 +1,1 @@
+"""Passages in, evidence out."""
