@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from langchain_core.messages import BaseMessage
@@ -37,7 +38,9 @@ class Availability(BaseModel):
 class CallOptions(BaseModel):
     """How one call is to be made. Seconds throughout; None means the backend's own default.
 
-    ``schema`` constrains the output where the backend can; ``tools`` are in OpenAI form.
+    ``output_schema`` constrains the output where the backend can; ``tools`` are in OpenAI form,
+    ``tool_choice`` is ``auto``, ``required``, ``none`` or a tool's name, where the backend
+    knows it.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -47,6 +50,21 @@ class CallOptions(BaseModel):
     max_tokens: int | None = None
     stop: tuple[str, ...] | None = None
     tools: tuple[dict[str, object], ...] = ()
+    tool_choice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How long a call may take, in seconds.
+
+    ``first_token`` is up to the first piece of a stream, ``idle`` between two pieces (comments
+    that only keep a connection alive are no pieces), ``total`` for the whole answer.
+    """
+
+    connect: float = 3.0
+    first_token: float = 30.0
+    idle: float = 20.0
+    total: float = 300.0
 
 
 class Backend(ABC):
@@ -64,6 +82,8 @@ class Backend(ABC):
     """The model this backend will ask, or None when the backend decides."""
     degraded: bool = False
     """Whether its answers are to be labelled degraded (no language model)."""
+    limits: CallLimits = CallLimits()
+    """How long the router lets a call take."""
 
     @abstractmethod
     async def probe(self) -> Availability:

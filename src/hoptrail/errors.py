@@ -29,7 +29,13 @@ from typing import ClassVar
 
 
 class HoptrailError(Exception):
-    """The root of the tree; catch it to catch everything Hoptrail raises on purpose."""
+    """The root of the tree; catch it to catch everything Hoptrail raises on purpose.
+
+    ``attempts`` are the calls that were made before it was raised, each as
+    `hoptrail.trace.Attempt` dumps it; empty when it was no failure of a routed call.
+    """
+
+    attempts: tuple[dict[str, object], ...] = ()
 
 
 class SettingsError(HoptrailError):
@@ -122,7 +128,7 @@ class AllBackendsFailed(HoptrailError):
         super().__init__(f"no backend answered ({lines})" if lines else "no backend answered")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.causes,))
+        return (type(self), (self.causes,), {"attempts": self.attempts})
 
 
 class NoBackend(HoptrailError):

@@ -8,12 +8,14 @@ constrain the output with `schema` where the backend is able to.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from langchain_core.messages import BaseMessage
 from pydantic import BaseModel, ConfigDict
 
 from hoptrail.evidence import Evidence
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
 
 REQUEST_KEY = "hoptrail_request"
 

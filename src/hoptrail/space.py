@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ CANARY_TEXTS = (
     "A recipe for bread: flour, water, salt and yeast.",
     "def add(a, b): return a + b",
 )
-"""Embedded one at a time as passages: quantised models give other vectors in a batch."""
+"""Embedded one at a time, because quantised models give other vectors in a batch: each as a
+passage, then the first once more as a query, so that another query prefix shows too."""
 
 CANARY_TOLERANCE = 0.985
 """Smallest cosine at which two vectors of one canary are the same model's (fp32 and int8 of
@@ -61,6 +62,8 @@ class Embedder(ABC):
 
     backend: str
     """``huggingface``, ``ollama``, ``local``, ``hash`` or ``external``."""
+    model: str = ""
+    """The model's name as its backend knows it."""
 
     @abstractmethod
     async def space(self) -> EmbeddingSpace:
@@ -71,9 +74,9 @@ class Embedder(ABC):
         """Give one unit row per text, shape (len(texts), dimensions), float32."""
 
     async def canaries(self) -> Vectors:
-        """Give the vectors of `CANARY_TEXTS`, each embedded on its own."""
+        """Give the vectors of the canaries, shape (len(CANARY_TEXTS) + 1, dimensions)."""
         rows = [await self.embed([text], "passage") for text in CANARY_TEXTS]
-        return np.vstack(rows)
+        return np.vstack([*rows, await self.embed(CANARY_TEXTS[:1], "query")])
 
 
 class CorpusEmbedder(Embedder):
@@ -90,6 +93,29 @@ class CorpusEmbedder(Embedder):
     @abstractmethod
     def restored(self, dumped: bytes) -> CorpusEmbedder:
         """Give the embedder that `dump` described."""
+
+
+class Embedders(Protocol):
+    """Several embedders in order of preference; one call of any of them stays in one space."""
+
+    async def first(self) -> Embedder:
+        """Give the first embedder that is up.
+
+        Raises:
+            AllBackendsFailed: none is; it names each reason.
+        """
+
+    async def matching(
+        self, space_id: str, canaries: Vectors, dumped: bytes | None = None
+    ) -> Embedder | None:
+        """Give an embedder of the space an index was built in, or None when none is up.
+
+        ``canaries`` and, for a `CorpusEmbedder`, ``dumped`` are what the index stored.
+        """
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the last decision passed over the others, one line each."""
 
 
 def canaries_agree(ours: Vectors, theirs: Vectors) -> bool:

@@ -146,6 +146,7 @@ class Trace(BaseModel):
     steps: list[StepTrace] = Field(default_factory=list)
     synthesis: list[Call] = Field(default_factory=list)
     answer: str = ""
+    short_answer: str = ""
     citations: list[Citation] = Field(default_factory=list)
     abstained: bool = False
     degraded: bool = False

@@ -1,0 +1,69 @@
+"""Citations: which passages an answer rests on, checked against those it was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from hoptrail.evidence import Citation, Evidence
+from hoptrail.request import StepReply
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)\]]*\s+(?=[\"“‘(\[]?[A-Z0-9ÀÁÂÄÅÇÉÈÊÍÎÑÓÖØÚÜČŘŠŽ])")
+_LONGEST_QUOTE = 300
+
+
+def citations_for(
+    reply: StepReply, evidence: Sequence[Evidence], step: int
+) -> tuple[tuple[Citation, ...], list[str]]:
+    """Give the citations of a step's answer, and what was wrong with those it named.
+
+    A number that names no passage is refused. When none is left, passages that contain the
+    answer are cited in their place, and the warning says so.
+    """
+    warnings = []
+    known = [number for number in reply.passages if 1 <= number <= len(evidence)]
+    if len(known) < len(reply.passages):
+        refused = sorted(set(reply.passages) - set(known))
+        warnings.append(f"cited passages that it was not given: {refused}")
+    if not known and evidence:
+        known = _containing(reply.answer, evidence)[:1]
+        warnings.append(
+            f"cited nothing: passage {known[0]} contains the answer"
+            if known
+            else "cited nothing, and no passage contains the answer"
+        )
+    return tuple(cite(evidence[number - 1], reply.answer, step) for number in known), warnings
+
+
+def cite(item: Evidence, answer: str, step: int | None) -> Citation:
+    """Give the citation of a passage, quoting the sentence that is nearest to the answer."""
+    passage = item.passage
+    return Citation(
+        passage_id=passage.id,
+        source=passage.source,
+        title=passage.title,
+        quote=_quote(passage.text, answer),
+        step=step,
+    )
+
+
+def _containing(answer: str, evidence: Iterable[Evidence]) -> list[int]:
+    wanted = answer.casefold()
+    return [
+        number
+        for number, item in enumerate(evidence, start=1)
+        if wanted and wanted in f"{item.passage.title} {item.passage.text}".casefold()
+    ]
+
+
+def _quote(text: str, answer: str) -> str:
+    sentences = _SENTENCE_END.split(" ".join(text.split()))
+    words = set(re.findall(r"\w+", answer.casefold()))
+
+    def shared(sentence: str) -> tuple[bool, int]:
+        return (
+            answer.casefold() in sentence.casefold(),
+            len(words & set(re.findall(r"\w+", sentence.casefold()))),
+        )
+
+    return max(sentences, key=shared)[:_LONGEST_QUOTE]

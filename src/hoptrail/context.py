@@ -1,0 +1,98 @@
+"""The context of a step: earlier answers and passages, chosen by embedding, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hoptrail.evidence import Evidence, Retrieval
+from hoptrail.prompts import passage_line
+from hoptrail.request import EarlierAnswer
+from hoptrail.run import Parts
+from hoptrail.trace import StepTrace
+
+SIMILARITY_FLOOR = 0.35
+"""Cosine below which an earlier answer is not shown to a step that does not refer to it."""
+MOST_SIMILAR_ANSWERS = 2
+EARLIER_SHARE = 0.25
+"""Largest share of the token budget that answers not referred to may take."""
+_CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step is given besides its question."""
+
+    retrieval: Retrieval
+    earlier: tuple[EarlierAnswer, ...]
+    warnings: tuple[str, ...]
+
+
+async def gather_context(
+    parts: Parts, asked: str, needed: Sequence[StepTrace], others: Sequence[StepTrace], k: int
+) -> Context:
+    """Give the context of a step whose question, with its references filled, is ``asked``.
+
+    The answers it refers to (``needed``) are always in it. Of the ``others`` those nearest to
+    the question by embedding are, above a floor. Passages fill what is left of the budget.
+    """
+    async with asyncio.TaskGroup() as group:
+        searching = group.create_task(_search(parts, asked, k))
+        comparing = group.create_task(_similar(parts, asked, others))
+    referred = [_earlier(step, "reference") for step in needed]
+    earlier = (*referred, *comparing.result())
+    retrieval = searching.result()
+    spent = sum(len(known.question) + len(known.answer) for known in earlier)
+    room = max(0, parts.context_tokens * _CHARACTERS_PER_TOKEN - spent)
+    evidence = _within(retrieval.evidence, room)
+    warnings = list(retrieval.warnings)
+    if len(evidence) < len(retrieval.evidence):
+        warnings.append(
+            f"{len(retrieval.evidence) - len(evidence)} of {len(retrieval.evidence)} passages "
+            f"left out: the step's context is limited to {parts.context_tokens} tokens"
+        )
+    retrieval = retrieval.model_copy(update={"evidence": evidence})
+    return Context(retrieval, earlier, tuple(warnings))
+
+
+async def _search(parts: Parts, asked: str, k: int) -> Retrieval:
+    return Retrieval(mode="none") if parts.search is None else await parts.search(asked, k)
+
+
+async def _similar(
+    parts: Parts, asked: str, others: Sequence[StepTrace]
+) -> tuple[EarlierAnswer, ...]:
+    if not others or parts.similarity is None:
+        return ()
+    cosines = await parts.similarity(asked, [f"{step.asked} {step.answer}" for step in others])
+    nearest = sorted(zip(cosines, others, strict=True), key=lambda pair: -pair[0])
+    chosen, room = [], EARLIER_SHARE * parts.context_tokens * _CHARACTERS_PER_TOKEN
+    for cosine, step in nearest[:MOST_SIMILAR_ANSWERS]:
+        room -= len(step.asked) + len(step.answer)
+        if cosine >= SIMILARITY_FLOOR and room >= 0:
+            chosen.append(_earlier(step, "similar", round(float(cosine), 4)))
+    return tuple(chosen)
+
+
+def _earlier(step: StepTrace, reason: str, similarity: float | None = None) -> EarlierAnswer:
+    return EarlierAnswer.model_validate(
+        {
+            "id": step.id,
+            "question": step.asked,
+            "answer": step.answer,
+            "reason": reason,
+            "similarity": similarity,
+        }
+    )
+
+
+def _within(evidence: Sequence[Evidence], characters: int) -> tuple[Evidence, ...]:
+    # The best passage always goes in, however long: a step without any could only abstain.
+    kept: list[Evidence] = []
+    for item in evidence:
+        characters -= len(passage_line(item))
+        if characters < 0 and kept:
+            break
+        kept.append(item)
+    return tuple(kept)

@@ -1,0 +1,99 @@
+"""What a run tells while it goes; the trace holds the same for afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hoptrail.trace import StepTrace, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The run is admitted: its id can be resumed from now on."""
+
+    run_id: str
+    question: str
+    resumed: bool = False
+    type: str = "RUN_STARTED"
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlanned:
+    """A step became known, perhaps while the plan is still being written."""
+
+    id: int
+    question: str
+    depends_on: tuple[int, ...] = ()
+    round: int = 0
+    type: str = "STEP_PLANNED"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRestarted:
+    """The plan written so far is void: its backend broke off, another starts anew."""
+
+    why: str
+    type: str = "PLAN_RESTARTED"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFinished:
+    """The whole plan is known; ``repairs`` says what was wrong with it."""
+
+    repairs: tuple[str, ...] = ()
+    source: str = "model"
+    type: str = "PLAN_FINISHED"
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step has the answers it refers to and is on its way; ``asked`` is the question put."""
+
+    id: int
+    asked: str
+    type: str = "STEP_STARTED"
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step ended: answered, abstained or failed. ``step`` is its whole record."""
+
+    step: StepTrace
+    type: str = "STEP_FINISHED"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerText:
+    """A piece of the final answer."""
+
+    delta: str
+    type: str = "TEXT_MESSAGE_CONTENT"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRestarted:
+    """The answer text sent so far is void: drop it, it starts anew."""
+
+    why: str
+    type: str = "TEXT_MESSAGE_RESTARTED"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run ended; ``trace`` is its one record."""
+
+    trace: Trace
+    type: str = "RUN_FINISHED"
+
+
+Event = (
+    RunStarted
+    | StepPlanned
+    | PlanRestarted
+    | PlanFinished
+    | StepStarted
+    | StepFinished
+    | AnswerText
+    | AnswerRestarted
+    | RunFinished
+)

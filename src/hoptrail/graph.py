@@ -1,0 +1,194 @@
+"""The story: a question becomes steps, the steps become answers, the answers become one.
+
+    START -> decompose -> solve -> synthesize -> END
+                            ^  |
+                            +--+  revise, when something found nothing
+
+``decompose`` returns as soon as the first step of the plan is certain; ``solve`` reads the rest of
+the plan while it already answers. What lives only as long as the process (the open plan, the
+books of the run) travels in an untracked channel, which no checkpoint ever sees; what a resume
+needs is in the journal.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired
+
+from langgraph.channels.untracked_value import UntrackedValue
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import interrupt
+from typing_extensions import TypedDict
+
+from hoptrail.errors import HoptrailError
+from hoptrail.planning import Planning
+from hoptrail.revision import revise_plan, steps_of_round
+from hoptrail.run import Parts, new_run_id, open_run
+from hoptrail.solve import solve_steps
+from hoptrail.synthesis import final_answer
+from hoptrail.trace import StepTrace
+
+
+class Question(TypedDict):
+    """What goes in. A ``run_id`` names the run; one that was begun before is resumed."""
+
+    question: str
+    run_id: NotRequired[str]
+
+
+class Answered(TypedDict):
+    """What comes out; the whole record is the trace of ``run_id``."""
+
+    run_id: str
+    answer: str
+    short_answer: str
+    abstained: bool
+    degraded: bool
+    stop_reason: str
+    citations: list[dict[str, object]]
+
+
+class State(Answered):
+    """Plain JSON, and one live object that is never checkpointed."""
+
+    question: str
+    plan: list[dict[str, object]]
+    round: int
+    live: Annotated[Planning | None, UntrackedValue]
+
+
+def build_graph(parts: Parts) -> StateGraph[State, None, Question, Answered]:
+    """Give the multi-hop graph, not yet compiled: whoever runs it chooses the checkpointer."""
+    hops = MultiHop(parts)
+    graph = StateGraph(State, input_schema=Question, output_schema=Answered)
+    graph.add_node("decompose", hops.decompose)
+    graph.add_node("solve", hops.solve)
+    graph.add_node("revise", hops.revise)
+    graph.add_node("synthesize", hops.synthesize)
+    graph.add_edge(START, "decompose")
+    if parts.approve:
+        graph.add_node("approve", hops.approve)
+        graph.add_edge("decompose", "approve")
+        graph.add_edge("approve", "solve")
+    else:
+        graph.add_edge("decompose", "solve")
+    graph.add_conditional_edges("solve", hops.after_solving)
+    graph.add_edge("revise", "solve")
+    graph.add_edge("synthesize", END)
+    return graph
+
+
+class MultiHop:
+    """The nodes of the graph, over the parts it is made of."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    async def decompose(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+        """Open the run and its plan; return when the first step is known."""
+        run_id = state.get("run_id") or new_run_id()
+        run = await open_run(self.parts, run_id, state["question"], runtime.stream_writer)
+        planning = Planning(run)
+        async with run.guarded():
+            steps = await planning.open(whole=self.parts.approve)
+        return {
+            "run_id": run_id,
+            "round": 0,
+            "plan": [step.model_dump(mode="json") for step in steps],
+            "live": planning,
+        }
+
+    async def approve(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+        """Pause until somebody has looked at the plan; the answer may be another plan.
+
+        Resume with ``Command(resume=True)``, or with a list of questions in place of the plan.
+        """
+        if (live := state.get("live")) is not None:
+            await live.run.pause()
+        decision = interrupt({"plan": state["plan"], "run_id": state["run_id"]})
+        run = await open_run(self.parts, state["run_id"], state["question"], runtime.stream_writer)
+        async with run.guarded():
+            planning = Planning(run, given=_given_plan(decision, state))
+            steps = await planning.open(whole=True)
+        return {"plan": [step.model_dump(mode="json") for step in steps], "live": planning}
+
+    async def solve(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+        """Answer the steps, each the moment the answers it refers to exist."""
+        planning = await self._live(state, runtime)
+        run = planning.run
+        async with run.guarded():
+            steps = planning.steps() if state["round"] == 0 else steps_of_round(run, state["round"])
+            await solve_steps(run, steps)
+        return {"plan": [_planned(step) for step in run.trace.steps], "live": planning}
+
+    def after_solving(self, state: State) -> Literal["revise", "synthesize"]:
+        """Ask differently for what found nothing, as often as the settings allow."""
+        live = state["live"]
+        assert live is not None  # solve has just put it there
+        run = live.run
+        lacking = any(step.status == "abstained" for step in run.trace.steps)
+        may = state["round"] < self.parts.revisions and self.parts.search is not None
+        room = len(run.trace.steps) < self.parts.budget.max_steps
+        spent = run.ledger.stopped_by is not None
+        return "revise" if lacking and may and room and not spent else "synthesize"
+
+    async def revise(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+        """Plan what is left of the question anew, from what was found and what was not."""
+        planning = await self._live(state, runtime)
+        run, round_ = planning.run, state["round"] + 1
+        async with run.guarded():
+            await revise_plan(run, round_)
+        return {"round": round_, "live": planning}
+
+    async def synthesize(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+        """Write the answer from the steps' answers, or say what is missing."""
+        run = (await self._live(state, runtime)).run
+        async with run.guarded():
+            final, stop_reason = await final_answer(run)
+            trace = run.trace
+            trace.answer, trace.short_answer = final.text, final.short
+            trace.abstained, trace.citations = final.abstained, list(final.citations)
+            await run.finish("abstained" if final.abstained else "answered", stop_reason)
+        return {
+            "answer": trace.answer,
+            "short_answer": trace.short_answer,
+            "abstained": trace.abstained,
+            "degraded": trace.degraded,
+            "stop_reason": trace.stop_reason,
+            "citations": [citation.model_dump() for citation in trace.citations],
+            "live": None,
+        }
+
+    async def _live(self, state: State, runtime: Runtime[None]) -> Planning:
+        """Give the open run; after a restart from a checkpoint, take it up from the journal."""
+        live = state.get("live")
+        if live is not None:
+            live.run.tell = runtime.stream_writer
+            return live
+        run = await open_run(self.parts, state["run_id"], state["question"], runtime.stream_writer)
+        planning = Planning(run)
+        if state["round"] > 0:
+            async with run.guarded():
+                await solve_steps(run, planning.steps())
+        return planning
+
+
+def _planned(step: StepTrace) -> dict[str, object]:
+    return {
+        "id": step.id,
+        "question": step.question,
+        "depends_on": step.depends_on,
+        "status": step.status,
+        "answer": step.answer,
+    }
+
+
+def _given_plan(decision: object, state: State) -> list[str]:
+    if decision is True:
+        return []
+    if isinstance(decision, list) and decision and all(isinstance(text, str) for text in decision):
+        return decision
+    raise HoptrailError(
+        "a plan is approved with True, or replaced by a list of questions; "
+        f"run {state['run_id']} got {decision!r}"
+    )

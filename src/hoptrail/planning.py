@@ -1,0 +1,105 @@
+"""Planning: the steps of a question, each given out the moment it is certain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from hoptrail.events import PlanFinished, PlanRestarted, StepPlanned
+from hoptrail.plan import Plan, PlanReader, Step, read_plan
+from hoptrail.request import PlanRequest
+from hoptrail.run import Restarted, Run
+from hoptrail.trace import StepTrace
+
+
+@dataclass(frozen=True)
+class Voided:
+    """All steps given out so far are void: the plan is being written anew."""
+
+
+class Planning:
+    """The plan of a run while it is being made.
+
+    It is opened by one node of the graph and read on by the next, so that the first step is
+    answered while the last one is still being written. It has no task of its own: whoever asks
+    for the next step drives it.
+    """
+
+    def __init__(self, run: Run, given: Sequence[str] = ()) -> None:
+        self.run = run
+        self._given = given
+        self.plan: Plan | None = None
+        self._steps = self._make()
+        self._waiting: list[Step | Voided] = []
+
+    async def open(self, *, whole: bool = False) -> tuple[Step, ...]:
+        """Wait for the first step, or for the whole plan, and give what is known."""
+        async for item in self._steps:
+            self._waiting.append(item)
+            if not whole and isinstance(item, Step):
+                break
+        return tuple(item for item in self._waiting if isinstance(item, Step))
+
+    async def steps(self) -> AsyncIterator[Step | Voided]:
+        """Give each step as it becomes certain, from the first one on."""
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            yield item
+        async for item in self._steps:
+            yield item
+
+    async def _make(self) -> AsyncIterator[Step | Voided]:
+        run, question = self.run, self.run.trace.question
+        key = run.key("plan")
+        if self._given:
+            run.trace.plan.source, plan = "given", read_plan(json.dumps(list(self._given)), question)
+            await run.keep(key, plan.model_dump_json())
+        elif key in run.kept:
+            run.trace.plan.source, plan = "journal", Plan.model_validate_json(run.kept[key])
+        elif run.parts.gate is not None and run.parts.gate(question):
+            run.trace.plan.source, plan = "gate", Plan(steps=(Step(id=1, question=question),))
+        else:
+            async for item in self._ask():
+                yield item
+            return
+        for step in self._finished(plan, given=0):
+            yield step
+
+    async def _ask(self) -> AsyncIterator[Step | Voided]:
+        run, question = self.run, self.run.trace.question
+        request = PlanRequest(question=question, max_steps=run.parts.budget.max_steps)
+        reader = PlanReader(question, max_steps=request.max_steps)
+        given = 0
+        async for piece in run.stream("plan", request, run.trace.plan.calls):
+            if isinstance(piece, Restarted):
+                reader = PlanReader(question, max_steps=request.max_steps)
+                given = 0
+                run.trace.steps.clear()
+                run.tell(PlanRestarted(piece.why))
+                yield Voided()
+                continue
+            for step in reader.feed(piece):
+                given += 1
+                yield enter_step(run, step)
+        plan = reader.finish()
+        await run.keep(run.key("plan"), plan.model_dump_json())
+        for step in self._finished(plan, given):
+            yield step
+
+    def _finished(self, plan: Plan, given: int) -> list[Step]:
+        self.plan = plan
+        self.run.trace.plan.repairs = list(plan.repairs)
+        late = [enter_step(self.run, step) for step in plan.steps[given:]]
+        self.run.tell(PlanFinished(plan.repairs, self.run.trace.plan.source))
+        return late
+
+
+def enter_step(run: Run, step: Step, round_: int = 0) -> Step:
+    """Enter a planned step into the trace, and tell about it."""
+    depends_on = list(step.depends_on)
+    run.trace.steps.append(
+        StepTrace(id=step.id, question=step.question, depends_on=depends_on, round=round_)
+    )
+    run.tell(StepPlanned(step.id, step.question, step.depends_on, round_))
+    return step

@@ -1,0 +1,56 @@
+"""Revision: what found nothing is asked differently, or by another way round."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from hoptrail.errors import HoptrailError
+from hoptrail.loose_json import read_json
+from hoptrail.plan import Step, read_plan
+from hoptrail.planning import Voided, enter_step
+from hoptrail.request import RevisionRequest
+from hoptrail.run import Run
+from hoptrail.synthesis import outcome
+
+
+async def revise_plan(run: Run, round_: int) -> None:
+    """Enter new steps for what is still missing into the run's trace; there may be none.
+
+    A revision that cannot be had is a warning, not an error: what was found still stands.
+    """
+    steps = run.trace.steps
+    first, room = len(steps) + 1, run.parts.budget.max_steps - len(steps)
+    try:
+        text = await _revision_text(run, first, room, round_)
+    except HoptrailError as error:
+        run.trace.warnings.append(f"no revision of the plan: {error}")
+        return
+    if read_json(text) in (None, {"steps": []}):
+        return
+    known = [step.id for step in steps if step.status == "answered"]
+    plan = read_plan(text, run.trace.question, first_id=first, known=known, max_steps=room)
+    run.trace.plan.repairs += plan.repairs
+    for step in plan.steps:
+        enter_step(run, step, round_)
+
+
+async def steps_of_round(run: Run, round_: int) -> AsyncIterator[Step | Voided]:
+    """Give the steps that a revision added."""
+    for step in [step for step in run.trace.steps if step.round == round_]:
+        yield Step(id=step.id, question=step.question, depends_on=tuple(step.depends_on))
+
+
+async def _revision_text(run: Run, first: int, room: int, round_: int) -> str:
+    steps = run.trace.steps
+    key = run.key("revision", round_, [(step.id, step.status, step.answer) for step in steps])
+    if key in run.kept:
+        return run.kept[key]
+    request = RevisionRequest(
+        question=run.trace.question,
+        steps=tuple(outcome(step, {}) for step in steps),
+        first_id=first,
+        max_steps=room,
+    )
+    text = await run.ask("revision", request, run.trace.plan.calls)
+    await run.keep(key, text)
+    return text

@@ -1,0 +1,296 @@
+"""One run's books: its trace, its budget, its journal, and every question put to a model."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+
+from hoptrail.budget import Budget, Ledger
+from hoptrail.errors import BackendUnavailable, BudgetExceeded, HoptrailError
+from hoptrail.events import Event, RunFinished, RunStarted
+from hoptrail.evidence import Retrieval
+from hoptrail.journal import Journal
+from hoptrail.prompts import PROMPT_VERSION, render
+from hoptrail.request import Request
+from hoptrail.trace import Attempt, Call, Message, RunStatus, Trace
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+Search = Callable[[str, int], Awaitable[Retrieval]]
+"""Gives the best ``k`` passages for a question."""
+Similarity = Callable[[str, Sequence[str]], Awaitable[Sequence[float]]]
+"""Gives the cosine of a text with each of some others."""
+Purpose = Literal["plan", "revision", "step", "synthesis"]
+
+_SAVE_EVERY_SECONDS = 0.25
+_CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a graph is made of. ``policy`` names the model, or the order of backends.
+
+    ``routed`` is true when the model is Hoptrail's own router: it then takes the seconds that
+    are left, and says on its answers which backend gave them. ``approve`` pauses each run after
+    the plan; ``revisions`` is how often what found nothing may be asked differently.
+    """
+
+    model: BaseChatModel
+    journal: Journal
+    policy: str
+    search: Search | None = None
+    similarity: Similarity | None = None
+    budget: Budget = field(default_factory=Budget)
+    documents: str = ""
+    top_k: int = 5
+    context_tokens: int = 1800
+    revisions: int = 1
+    concurrency: int = 8
+    approve: bool = False
+    routed: bool = False
+    gate: Callable[[str], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The text streamed so far is void: another attempt starts."""
+
+    why: str
+
+
+class Run:
+    """A run under way. Opened by `open_run`, ended by `finish`, `pause` or `stop`."""
+
+    def __init__(self, parts: Parts, trace: Trace, lock: FileLock) -> None:
+        self.parts = parts
+        self.trace = trace
+        self.ledger = Ledger(parts.budget, time.monotonic)
+        self.kept: dict[str, str] = {}
+        self.failures: list[HoptrailError] = []
+        self.tell: Callable[[Event], None] = lambda _event: None
+        self._lock = lock
+        self._calls_at_once = asyncio.Semaphore(parts.concurrency)
+        self._started = time.perf_counter()
+        self._saved = self._started
+
+    def now(self) -> float:
+        """Give the milliseconds since the run started."""
+        return round((time.perf_counter() - self._started) * 1000, 3)
+
+    def key(self, kind: str, *content: object) -> str:
+        """Name a piece of work by what it is made from, so that only the same is reused."""
+        made_from = repr((content, self.trace.question, self.parts.policy, PROMPT_VERSION))
+        return f"{kind}:{sha256(made_from.encode('utf-8', 'replace')).hexdigest()[:32]}"
+
+    async def keep(self, key: str, value: str) -> None:
+        """Commit a finished piece of work before anything builds on it."""
+        self.kept[key] = value
+        await self.parts.journal.off_loop(self.parts.journal.write, self.trace.run_id, key, value)
+        await self._save_now_and_then()
+
+    async def ask(self, purpose: Purpose, request: Request, calls: list[Call]) -> str:
+        """Put a request to the model and give its whole reply; the call is recorded in ``calls``.
+
+        Raises:
+            BackendError, AllBackendsFailed: nobody answered.
+            BudgetExceeded: a limit forbids the call, or the deadline passed during it.
+        """
+        messages = render(request)
+        async with self._call(purpose, messages, calls) as call:
+            async with self._until_deadline(purpose) as options:
+                message = await self.parts.model.ainvoke(messages, **options)
+            self._record(call, message)
+        return call.output
+
+    async def stream(
+        self, purpose: Purpose, request: Request, calls: list[Call]
+    ) -> AsyncIterator[str | Restarted]:
+        """Put a request to the model and give its reply piece by piece; raises as `ask`."""
+        messages = render(request)
+        async with self._call(purpose, messages, calls) as call:
+            whole: AIMessageChunk | None = None
+            text: list[str] = []
+            async for chunk in self._chunks(purpose, messages):
+                whole = chunk if whole is None else _joined(whole, chunk)
+                if restart := chunk.response_metadata.get("attempt_restarted"):
+                    text.clear()
+                    yield Restarted(str(restart))
+                elif piece := str(chunk.text):
+                    text.append(piece)
+                    call.first_token_ms = call.first_token_ms or self.now()
+                    yield piece
+            self._record(call, whole or AIMessage(""), "".join(text))
+
+    async def finish(self, status: RunStatus, stop_reason: str) -> None:
+        """End the run and commit how it ended."""
+        trace = self.trace
+        trace.status, trace.stop_reason = status, stop_reason
+        trace.usage.llm_calls = self.ledger.llm_calls
+        trace.usage.input_tokens = self.ledger.input_tokens
+        trace.usage.output_tokens = self.ledger.output_tokens
+        trace.usage.wall_ms = self.now()
+        await self.parts.journal.off_loop(self.parts.journal.finish, trace)
+        self._lock.release()
+        self.tell(RunFinished(trace))
+
+    async def stop(self, error: BaseException) -> None:
+        """End the run after an error or a cancellation; what is finished stays for a resume."""
+        interrupted = not isinstance(error, Exception)
+        self.trace.error = "" if interrupted else f"{type(error).__name__}: {error}"
+        for step in self.trace.steps:
+            if step.status == "running":
+                step.status = "waiting"
+        status: RunStatus = "interrupted" if interrupted else "failed"
+        await self.finish(status, "interrupted" if interrupted else "error")
+
+    async def pause(self) -> None:
+        """Let go of the run while somebody looks at its plan."""
+        self.trace.status = "interrupted"
+        await self.parts.journal.off_loop(self.parts.journal.save_trace, self.trace)
+        self._lock.release()
+
+    @asynccontextmanager
+    async def guarded(self) -> AsyncIterator[None]:
+        """End the run when the block fails or is cancelled."""
+        try:
+            yield
+        except BaseException as error:
+            await self.stop(error)
+            raise
+
+    async def _chunks(
+        self, purpose: Purpose, messages: Sequence[BaseMessage]
+    ) -> AsyncIterator[AIMessageChunk]:
+        # One time limit per chunk, not one around them all: a plan's stream is opened by one
+        # node and read on by the next, and a limit belongs to the task that entered it.
+        async with self._until_deadline(purpose) as options:
+            stream = self.parts.model.astream(messages, **options)
+        while True:
+            async with self._until_deadline(purpose):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    @asynccontextmanager
+    async def _until_deadline(self, purpose: Purpose) -> AsyncIterator[dict[str, Any]]:
+        left = self.ledger.seconds_left(final=purpose == "synthesis")
+        try:
+            async with asyncio.timeout(left) as limit:
+                yield {"deadline": left} if self.parts.routed else {}
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            self.ledger.stopped_by = "deadline"
+            seconds = self.parts.budget.deadline
+            raise BudgetExceeded("deadline", f"the deadline of {seconds:g} s passed") from error
+
+    @asynccontextmanager
+    async def _call(
+        self, purpose: Purpose, messages: Sequence[BaseMessage], calls: list[Call]
+    ) -> AsyncIterator[Call]:
+        prompt = [Message(role=message.type, content=str(message.text)) for message in messages]
+        estimate = sum(len(message.content) for message in prompt) // _CHARACTERS_PER_TOKEN
+        self.ledger.reserve(estimate, final=purpose == "synthesis")
+        call = Call(purpose=purpose, prompt=prompt, started_ms=self.now())
+        calls.append(call)
+        try:
+            async with self._calls_at_once:
+                yield call
+        except HoptrailError as error:
+            _note_failure(call, error)
+            raise
+        except Exception as error:
+            # A caller's model may raise anything; it is the failure of this one call.
+            _note_failure(call, error)
+            name = self.parts.model._llm_type
+            raise BackendUnavailable(f"{type(error).__name__}: {error}", backend=name) from error
+        finally:
+            call.ms = round(self.now() - call.started_ms, 3)
+            self.ledger.settle(estimate, call.input_tokens, call.output_tokens)
+
+    def _record(self, call: Call, message: BaseMessage, text: str | None = None) -> None:
+        told = message.response_metadata.get("hoptrail", {})
+        call.output = str(message.text) if text is None else text
+        call.backend = told.get("backend") or self.parts.model._llm_type
+        call.model = told.get("model") or message.response_metadata.get("model_name")
+        call.reason = told.get("reason", "passed in by the caller")
+        call.degraded = bool(told.get("degraded"))
+        call.attempts = [Attempt.model_validate(attempt) for attempt in told.get("attempts", ())]
+        self._count(call, message)
+        self.trace.warnings += [
+            warning for warning in told.get("warnings", ()) if warning not in self.trace.warnings
+        ]
+        self.trace.degraded = self.trace.degraded or call.degraded
+
+    def _count(self, call: Call, message: BaseMessage) -> None:
+        usage = getattr(message, "usage_metadata", None) or {}
+        prompt = sum(len(part.content) for part in call.prompt)
+        call.tokens_estimated = not usage
+        call.input_tokens = usage.get("input_tokens", prompt // _CHARACTERS_PER_TOKEN)
+        call.output_tokens = usage.get("output_tokens", len(call.output) // _CHARACTERS_PER_TOKEN)
+
+    async def _save_now_and_then(self) -> None:
+        if time.perf_counter() - self._saved > _SAVE_EVERY_SECONDS:
+            self._saved = time.perf_counter()
+            await self.parts.journal.off_loop(self.parts.journal.save_trace, self.trace)
+
+
+async def open_run(parts: Parts, run_id: str, question: str, tell: Callable[[Event], None]) -> Run:
+    """Admit a run, or take up an earlier one of the same id where it stopped.
+
+    Raises:
+        RunBusy: somebody else is working on it.
+    """
+    journal = parts.journal
+    options: dict[str, object] = {"policy": parts.policy, "documents": parts.documents}
+    lock = await journal.off_loop(journal.admit, run_id, question, options)
+    trace = Trace(
+        run_id=run_id,
+        question=question,
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        model_policy=parts.policy,
+        documents=parts.documents,
+        budget=parts.budget.model_dump(),
+        versions=_versions(),
+    )
+    run = Run(parts, trace, lock)
+    run.tell = tell
+    run.kept = await journal.off_loop(journal.entries, run_id)
+    tell(RunStarted(run_id, question, resumed=bool(run.kept)))
+    return run
+
+
+def new_run_id() -> str:
+    """Give an id that sorts by time: ``20261122-091500-4f2a9c``."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _joined(whole: AIMessageChunk, chunk: AIMessageChunk) -> AIMessageChunk:
+    joined = whole + chunk
+    # The base class types addition for prompts too; chunks add up to a chunk.
+    assert isinstance(joined, AIMessageChunk)
+    return joined
+
+
+def _note_failure(call: Call, error: Exception) -> None:
+    call.error = f"{type(error).__name__}: {error}"
+    call.attempts = [Attempt.model_validate(made) for made in getattr(error, "attempts", ())]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("hoptrail", "langgraph", "langchain-core")}

@@ -1,0 +1,171 @@
+"""Solving: the steps as a dataflow, each started the moment the answers it needs exist.
+
+LangGraph's own fan-out waits at the end of each superstep for its slowest branch; here two
+branches never wait for each other. A step's failure is a typed outcome and stays its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from hoptrail.citations import citations_for
+from hoptrail.context import Context, gather_context
+from hoptrail.errors import BudgetExceeded, HoptrailError, InvalidResponse
+from hoptrail.events import StepFinished, StepStarted
+from hoptrail.evidence import Evidence
+from hoptrail.plan import Step, fill
+from hoptrail.planning import Voided
+from hoptrail.reply import read_step_reply
+from hoptrail.request import StepReply, StepRequest
+from hoptrail.run import Run
+from hoptrail.trace import StepTrace, TracedEvidence
+
+WIDER = 2
+"""How many times more passages a step gets in a revision round."""
+
+
+async def solve_steps(run: Run, steps: AsyncIterator[Step | Voided]) -> None:
+    """Run steps as they arrive, each as soon as those it depends on have ended.
+
+    How each ended stands in the run's trace. Raises what the plan's own making raises; a step's
+    failure is recorded and leaves its siblings alone.
+    """
+    ended = {step.id: _settled(step) for step in run.trace.steps if step.finished_ms is not None}
+    running: list[asyncio.Task[None]] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            async for step in steps:
+                if isinstance(step, Voided):
+                    for task in running:
+                        task.cancel()
+                    ended.clear()
+                    continue
+                ended[step.id] = asyncio.get_running_loop().create_future()
+                needed = [ended[need] for need in step.depends_on]
+                running.append(group.create_task(_run_step(run, step, needed, ended[step.id])))
+    except BaseExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None
+
+
+Ended = asyncio.Future[StepTrace]
+
+
+def _settled(step: StepTrace) -> Ended:
+    future: Ended = asyncio.get_running_loop().create_future()
+    future.set_result(step)
+    return future
+
+
+async def _run_step(run: Run, step: Step, needed: Sequence[Ended], ended: Ended) -> None:
+    known = [await need for need in needed]
+    record = run.trace.step(step.id)
+    record.ready_ms = record.started_ms = run.now()
+    blocker = next((need for need in known if need.status != "answered"), None)
+    if blocker is not None:
+        record.status = "failed" if blocker.status == "failed" else "abstained"
+        record.warnings.append(f"not asked: step {blocker.id} gave no answer to build on")
+    else:
+        record = await _answer_or_record(run, record, known)
+    record.finished_ms = run.now()
+    run.tell(StepFinished(record))
+    ended.set_result(record)
+
+
+async def _answer_or_record(run: Run, record: StepTrace, known: list[StepTrace]) -> StepTrace:
+    record.asked = self_contained(record, known)
+    record.status = "running"
+    run.tell(StepStarted(record.id, record.asked))
+    key = run.key("step", record.id, record.round, record.asked)
+    if key in run.kept:
+        return _taken_up(run, record, run.kept[key])
+    try:
+        await _answer(run, record, known)
+    except HoptrailError as error:
+        record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+        run.failures.append(error)
+        if isinstance(error, BudgetExceeded):
+            record.warnings.append(f"not answered: {error}")
+    else:
+        await run.keep(key, record.model_dump_json())
+    return record
+
+
+def self_contained(record: StepTrace, known: Sequence[StepTrace]) -> str:
+    """Give a step's question with earlier answers in place of its references.
+
+    A question that depends on a step without naming it ("When was it founded?") is completed
+    with that step's answer, because retrieval for a pronoun finds nothing.
+    """
+    asked = fill(record.question, {step.id: step.answer for step in known})
+    if asked == record.question and known:
+        about = ", ".join(step.answer for step in known)
+        record.warnings.append(f"not self-contained: completed with {about!r}")
+        return f"{asked} ({about})"
+    return asked
+
+
+async def _answer(run: Run, record: StepTrace, known: list[StepTrace]) -> None:
+    parts = run.parts
+    others = [
+        step
+        for step in run.trace.steps
+        if step.status == "answered" and step.id not in record.depends_on and step.id != record.id
+    ]
+    k = parts.top_k * (WIDER if record.round else 1)
+    context = await gather_context(parts, record.asked, known, others, k)
+    _note_context(record, context)
+    record.retrieved_ms = run.now()
+    request = StepRequest(
+        question=record.asked,
+        main_question=run.trace.question,
+        evidence=context.retrieval.evidence,
+        earlier=context.earlier,
+        from_documents=parts.search is not None,
+    )
+    reply = await _ask(run, request, record)
+    _note_reply(record, reply, context.retrieval.evidence)
+
+
+async def _ask(run: Run, request: StepRequest, record: StepTrace) -> StepReply:
+    text = await run.ask("step", request, record.calls)
+    try:
+        return read_step_reply(text, backend=record.calls[-1].backend)
+    except InvalidResponse as error:
+        record.warnings.append(f"asked again: {error}")
+    text = await run.ask("step", request, record.calls)
+    return read_step_reply(text, backend=record.calls[-1].backend)
+
+
+def _note_context(record: StepTrace, context: Context) -> None:
+    record.retrieval_mode = context.retrieval.mode
+    record.embedding_space = context.retrieval.space
+    record.earlier = list(context.earlier)
+    record.warnings += context.warnings
+    record.evidence = [TracedEvidence(**dict(item)) for item in context.retrieval.evidence]
+
+
+def _note_reply(record: StepTrace, reply: StepReply, evidence: Sequence[Evidence]) -> None:
+    record.reasoning, record.answer = reply.reasoning, reply.answer
+    record.status = "answered" if reply.found else "abstained"
+    record.degraded = record.calls[-1].degraded
+    if reply.found:
+        citations, warnings = citations_for(reply, evidence, record.id)
+        record.citations = list(citations)
+        record.warnings += warnings
+    cited = {citation.passage_id for citation in record.citations}
+    record.evidence = [
+        item.model_copy(update={"cited": item.passage.id in cited}) for item in record.evidence
+    ]
+
+
+def _taken_up(run: Run, record: StepTrace, kept: str) -> StepTrace:
+    """Put the finished record of an earlier attempt at this run in place of a new one."""
+    earlier = StepTrace.model_validate_json(kept)
+    for call in earlier.calls:
+        call.from_journal = True
+        run.ledger.charge(1, call.input_tokens, call.output_tokens)
+    earlier.started_ms = earlier.ready_ms = record.started_ms
+    run.trace.degraded = run.trace.degraded or earlier.degraded
+    run.trace.steps[run.trace.steps.index(record)] = earlier
+    return earlier

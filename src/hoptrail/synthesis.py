@@ -1,0 +1,125 @@
+"""Synthesis: one answer from the steps' answers, or an abstention that says what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hoptrail.citations import cite
+from hoptrail.errors import BudgetExceeded
+from hoptrail.events import AnswerRestarted, AnswerText
+from hoptrail.evidence import Citation, Evidence
+from hoptrail.reply import read_final
+from hoptrail.request import StepOutcome, SynthesisRequest
+from hoptrail.run import Restarted, Run
+from hoptrail.trace import Call, StepTrace
+
+
+@dataclass(frozen=True)
+class FinalAnswer:
+    """The answer of a run. ``citations`` stand in the order of the marks: ``[1]`` is the first."""
+
+    text: str
+    short: str = ""
+    citations: tuple[Citation, ...] = ()
+    abstained: bool = False
+
+
+async def final_answer(run: Run) -> tuple[FinalAnswer, str]:
+    """Give the answer of a run whose steps have all ended, and why it stopped there.
+
+    A plan of one step needs no synthesis: its answer is the answer. When no step found
+    anything, the answer is an abstention, and nobody is asked.
+
+    Raises:
+        HoptrailError: every step failed, or the synthesis did; an error is never an abstention.
+    """
+    steps = run.trace.steps
+    answered = [step for step in steps if step.status == "answered"]
+    spent = f"budget:{run.ledger.stopped_by}" if run.ledger.stopped_by else ""
+    if not answered:
+        if all(step.status == "failed" for step in steps) and not spent:
+            raise run.failures[0]
+        return _abstention(steps), spent or "no_evidence"
+    if len(steps) == 1:
+        return _only_answer(steps[0]), "answered"
+    try:
+        answer = await _synthesis(run)
+    except BudgetExceeded as error:
+        return _abstention(steps), f"budget:{error.limit}"
+    return answer, spent or ("no_evidence" if answer.abstained else "answered")
+
+
+def outcome(step: StepTrace, numbers: Mapping[str, int]) -> StepOutcome:
+    """Give how a step ended; ``numbers`` tells which number each passage id is cited by."""
+    cited = (numbers.get(citation.passage_id) for citation in step.citations)
+    return StepOutcome(
+        id=step.id,
+        question=step.asked or step.question,
+        status=step.status if step.status in ("answered", "abstained") else "failed",
+        answer=step.answer,
+        passages=tuple(number for number in cited if number),
+    )
+
+
+async def _synthesis(run: Run) -> FinalAnswer:
+    evidence = _cited_evidence(run.trace.steps)
+    numbers = {item.passage.id: number for number, item in enumerate(evidence, start=1)}
+    request = SynthesisRequest(
+        question=run.trace.question,
+        steps=tuple(outcome(step, numbers) for step in run.trace.steps),
+        evidence=evidence,
+    )
+    call = await _written(run, request)
+    final = read_final(call.output, len(evidence))
+    if final.abstained:
+        return FinalAnswer(final.text or _abstention(run.trace.steps).text, abstained=True)
+    users = {cited.passage_id: cited.step for step in run.trace.steps for cited in step.citations}
+    citations = tuple(
+        cite(item, final.short, users[item.passage.id])
+        for item in (evidence[number - 1] for number in final.passages)
+    )
+    return FinalAnswer(final.text, final.short, citations)
+
+
+async def _written(run: Run, request: SynthesisRequest) -> Call:
+    key = run.key("synthesis", request.model_dump_json())
+    if key in run.kept:
+        call = Call.model_validate_json(run.kept[key])
+        call.from_journal = True
+        run.trace.synthesis.append(call)
+        run.ledger.charge(1, call.input_tokens, call.output_tokens)
+        run.tell(AnswerText(call.output))
+        return call
+    async for piece in run.stream("synthesis", request, run.trace.synthesis):
+        if isinstance(piece, Restarted):
+            run.tell(AnswerRestarted(piece.why))
+        else:
+            run.tell(AnswerText(piece))
+    call = run.trace.synthesis[-1]
+    await run.keep(key, call.model_dump_json())
+    return call
+
+
+def _only_answer(step: StepTrace) -> FinalAnswer:
+    marks = "".join(f"[{number}]" for number in range(1, len(step.citations) + 1))
+    return FinalAnswer(f"{step.answer} {marks}".rstrip(), step.answer, tuple(step.citations))
+
+
+def _abstention(steps: Sequence[StepTrace]) -> FinalAnswer:
+    missing = [step.asked or step.question for step in steps if step.status != "answered"]
+    known = [f"{step.asked} {step.answer}." for step in steps if step.status == "answered"]
+    text = "No answer was found to: " + " / ".join(missing)
+    if known:
+        text += "\nFound so far: " + " ".join(known)
+    return FinalAnswer(text, abstained=True)
+
+
+def _cited_evidence(steps: Sequence[StepTrace]) -> tuple[Evidence, ...]:
+    cited = {
+        item.passage.id: Evidence.model_validate(item.model_dump(exclude={"cited"}))
+        for step in steps
+        for item in step.evidence
+        if item.cited
+    }
+    return tuple(cited.values())

@@ -1,0 +1,1 @@
+"""The checks of Hoptrail, and the loopback providers they run against."""
