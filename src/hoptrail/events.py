@@ -46,6 +46,15 @@ class PlanFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanProposed:
+    """The run waits for somebody to approve its plan, or to give another."""
+
+    run_id: str
+    questions: tuple[str, ...]
+    type: str = "PLAN_PROPOSED"
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
     """A step has the answers it refers to and is on its way; ``asked`` is the question put."""
 
@@ -91,6 +100,7 @@ Event = (
     | StepPlanned
     | PlanRestarted
     | PlanFinished
+    | PlanProposed
     | StepStarted
     | StepFinished
     | AnswerText

@@ -50,21 +50,29 @@ class Planning:
             yield item
 
     async def _make(self) -> AsyncIterator[Step | Voided]:
-        run, question = self.run, self.run.trace.question
-        key = run.key("plan")
-        if self._given:
-            run.trace.plan.source, plan = "given", read_plan(json.dumps(list(self._given)), question)
-            await run.keep(key, plan.model_dump_json())
-        elif key in run.kept:
-            run.trace.plan.source, plan = "journal", Plan.model_validate_json(run.kept[key])
-        elif run.parts.gate is not None and run.parts.gate(question):
-            run.trace.plan.source, plan = "gate", Plan(steps=(Step(id=1, question=question),))
-        else:
+        plan = await self._without_asking()
+        if plan is None:
             async for item in self._ask():
                 yield item
-            return
-        for step in self._finished(plan, given=0):
-            yield step
+        else:
+            for step in self._finished(plan, given=0):
+                yield step
+
+    async def _without_asking(self) -> Plan | None:
+        run, question = self.run, self.run.trace.question
+        key, made = run.key("plan"), run.trace.plan
+        if self._given:
+            made.source = "given"
+            plan = read_plan(json.dumps(list(self._given)), question)
+            await run.keep(key, plan.model_dump_json())
+            return plan
+        if key in run.kept:
+            made.source = "journal"
+            return Plan.model_validate_json(run.kept[key])
+        if run.parts.gate is not None and run.parts.gate(question):
+            made.source = "gate"
+            return Plan(steps=(Step(id=1, question=question),))
+        return None
 
     async def _ask(self) -> AsyncIterator[Step | Voided]:
         run, question = self.run, self.run.trace.question

@@ -229,9 +229,7 @@ _BEFORE_ANSWER: dict[str, Callable[[Exchange, Fault], Awaitable[None]]] = {
     "half_header_reset": _half_header_reset,
     "garbage": _raw(lambda: b"\x16\x03\x01 this is not HTTP\r\n\r\n"),
     "http_9": _raw(lambda: b"HTTP/9.9 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
-    "huge_header": _raw(
-        lambda: _header_block("content-length: 2\r\nx-filler: " + "a" * MEBIBYTE)
-    ),
+    "huge_header": _raw(lambda: _header_block("content-length: 2\r\nx-filler: " + "a" * MEBIBYTE)),
     "many_headers": _raw(
         lambda: _header_block("\r\n".join(["content-length: 2"] + ["x-filler: a"] * 20_000))
     ),
@@ -302,7 +300,9 @@ async def _dribble(exchange: Exchange, data: bytes, fault: Fault, content_type: 
     exchange.complete = True
 
 
-async def _slow_first_byte(exchange: Exchange, data: bytes, fault: Fault, content_type: str) -> None:
+async def _slow_first_byte(
+    exchange: Exchange, data: bytes, fault: Fault, content_type: str
+) -> None:
     await asyncio.sleep(60 if fault.seconds is None else fault.seconds)
     await exchange.send(200, data, content_type)
 

@@ -89,8 +89,6 @@ class Ollama(Side):
             error = message
         await exchange.send(status, go_json({"error": error}), JSON)
 
-    # Probes
-
     async def _root(self, exchange: Exchange) -> None:
         if not await self._probe(exchange):
             await exchange.send(200, b"Ollama is running", TEXT)
@@ -99,7 +97,9 @@ class Ollama(Side):
         await self._describe(exchange, {"version": self.version})
 
     async def _tags(self, exchange: Exchange) -> None:
-        await self._describe(exchange, self.store.tags(self.version))
+        await self._describe(
+            exchange, self.store.tags(with_capabilities=self.version_at_least(0, 30))
+        )
 
     async def _ps(self, exchange: Exchange) -> None:
         await self._describe(exchange, self.store.ps())
@@ -126,21 +126,9 @@ class Ollama(Side):
         if not await self._probe(exchange):
             await exchange.send(200, go_json(document), JSON_UTF8)
 
-    # Chat
-
     async def _chat(self, exchange: Exchange) -> None:
         body = exchange.request.json()
-        chat = self._chat_request(exchange, body, body.get("messages") or [])
-        with self._recorded(chat, exchange) as fault:
-            if await fail_early(exchange, fault) or await self._refused(exchange, chat):
-                return
-            async with self._slot(exchange, chat) as loaded:
-                if loaded is None:
-                    await self._refuse(exchange, 503, BUSY)
-                elif not chat.messages:
-                    await self._only_load(exchange, chat)
-                elif not await self._overflowed(exchange, chat, loaded):
-                    await self._answer(exchange, chat, loaded)
+        await self._serve(exchange, self._chat_request(exchange, body, body.get("messages") or []))
 
     async def _generate(self, exchange: Exchange) -> None:
         body = exchange.request.json()
@@ -148,11 +136,13 @@ class Ollama(Side):
         messages = [{"role": "user", "content": prompt}] if prompt else []
         if prompt and body.get("system"):
             messages.insert(0, {"role": "system", "content": body["system"]})
-        chat = self._chat_request(exchange, body, messages)
+        await self._serve(exchange, self._chat_request(exchange, body, messages))
+
+    async def _serve(self, exchange: Exchange, chat: ChatRequest) -> None:
         with self._recorded(chat, exchange) as fault:
             if await fail_early(exchange, fault) or await self._refused(exchange, chat):
                 return
-            async with self._slot(exchange, chat) as loaded:
+            async with self._slot(chat) as loaded:
                 if loaded is None:
                     await self._refuse(exchange, 503, BUSY)
                 elif not chat.messages:
@@ -173,7 +163,7 @@ class Ollama(Side):
                 return
             if await self._refused(exchange, chat):
                 return
-            async with self._slot(exchange, chat):
+            async with self._slot(chat):
                 await self._v1_answer(exchange, chat)
 
     async def _v1_answer(self, exchange: Exchange, chat: ChatRequest) -> None:
@@ -235,9 +225,7 @@ class Ollama(Side):
         return None
 
     @asynccontextmanager
-    async def _slot(
-        self, exchange: Exchange, call: ChatRequest | EmbeddingRequest
-    ) -> AsyncIterator[Loaded | None]:
+    async def _slot(self, call: ChatRequest | EmbeddingRequest) -> AsyncIterator[Loaded | None]:
         """Wait for the load and for a free slot, silently; None when too many wait already."""
         name = full_name(call.model)
         loaded = self.store.loaded(name)
@@ -312,11 +300,11 @@ class Ollama(Side):
         if chat.truncated:
             asked = window - max((window - 4) // 2, 1)
         given = len(reply.tokens) if reply.output_tokens is None else reply.output_tokens
-        busy = reply.delay + reply.first_token_delay
-        spent = reply.pace * given
+        load = loaded.take_load_seconds()
+        busy, spent = reply.delay + reply.first_token_delay, reply.pace * given
         statistics = {
-            "total_duration": int((busy + spent + loaded.take_load_seconds()) * 1e9) + 1_000_000,
-            "load_duration": int(loaded.seconds * 1e9) + 900_000,
+            "total_duration": int((load + busy + spent) * 1e9) + 1_000_000,
+            "load_duration": int(load * 1e9) + 900_000,
             "prompt_eval_count": asked,
             "prompt_eval_duration": int(busy * 1e9),
             "eval_count": given,
@@ -330,3 +318,130 @@ class Ollama(Side):
             "done_reason": reply.finish_reason,
             **{name: value for name, value in statistics.items() if value},
         }
+
+    async def _embed(self, exchange: Exchange) -> None:
+        call = self._embedding_call(exchange, exchange.request.json().get("input"))
+        with self._recorded(call, exchange) as fault:
+            if await fail_early(exchange, fault) or await self._embed_refused(exchange, call):
+                return
+            async with self._slot(call) as loaded:
+                if loaded is None:
+                    await self._refuse(exchange, 503, BUSY)
+                    return
+                await self._send_embeddings(exchange, call, loaded)
+
+    async def _send_embeddings(
+        self, exchange: Exchange, call: EmbeddingRequest, loaded: Loaded
+    ) -> None:
+        window = min((call.body.get("options") or {}).get("num_ctx", loaded.context), 256) - 2
+        counts = [count_tokens(text) for text in call.texts]
+        if call.body.get("truncate") is False and any(count > window for count in counts):
+            await self._refuse(exchange, 400, "the input length exceeds the context length")
+            return
+        vectors: Any = [self._vector(text, window, call) for text in call.texts]
+        change = EMBEDDING.get(call.fault.kind) if call.fault else None
+        document = {
+            "model": call.model,
+            "embeddings": change(vectors) if change and vectors else vectors,
+            "total_duration": 14_143_917,
+            "load_duration": int(loaded.take_load_seconds() * 1e9) + 1_019_500,
+            "prompt_eval_count": sum(min(count, window) + 2 for count in counts),
+        }
+        document = {name: value for name, value in document.items() if value != 0}
+        await send_document(exchange, go_json(document), call.fault, JSON_UTF8)
+
+    def _vector(self, text: str, window: int, call: EmbeddingRequest) -> list[float]:
+        """The first ``window`` tokens of a text as a unit vector of the wanted width."""
+        vector = raw_vector(" ".join(text.split()[:window]), call.model)
+        numbers: list[float] = normalised(vector[: call.body.get("dimensions")]).tolist()
+        return numbers
+
+    async def _legacy_embed(self, exchange: Exchange) -> None:
+        call = self._embedding_call(exchange, exchange.request.json().get("prompt"))
+        with self._recorded(call, exchange) as fault:
+            if await fail_early(exchange, fault) or await self._embed_refused(exchange, call):
+                return
+            async with self._slot(call):
+                vectors: Any = [raw_vector(text, call.model).tolist() for text in call.texts]
+                change = EMBEDDING.get(call.fault.kind) if call.fault else None
+                vectors = change(vectors) if change and vectors else vectors
+                document = {"embedding": vectors[0] if vectors else []}
+                await send_document(exchange, go_json(document), fault, JSON_UTF8)
+
+    def _embedding_call(self, exchange: Exchange, given: Any) -> EmbeddingRequest:
+        body = exchange.request.json()
+        texts = [given] if isinstance(given, str) and given else given or []
+        return EmbeddingRequest(
+            backend=self.name,
+            path=exchange.request.path,
+            model=str(body.get("model") or ""),
+            headers=exchange.request.headers,
+            body=body,
+            texts=texts if isinstance(texts, list) else [texts],
+        )
+
+    async def _embed_refused(self, exchange: Exchange, call: EmbeddingRequest) -> bool:
+        """Answer what a healthy Ollama refuses; False when the call is fine."""
+        legacy = call.path == "/api/embeddings"
+        if not all(isinstance(text, str) for text in call.texts):
+            await self._refuse(exchange, 400, "invalid input type")
+        elif not self.store.has(call.model):
+            text = f'model "{call.model}" not found, try pulling it first'
+            await self._refuse(exchange, 404, text)
+        elif "embedding" not in self.store.capabilities(call.model):
+            modern = self.version_at_least(0, 30)
+            text = "This server does not support embeddings. Start it with `--embeddings`"
+            text = text if modern else "this model does not support embeddings"
+            await self._refuse(exchange, 501, text)
+        elif call.fault and call.fault.kind == "nan_vectors":
+            text = "embedding contains NaN or Inf values"
+            await self._refuse(exchange, 500 if legacy else 400, text)
+        else:
+            return False
+        return True
+
+
+def _text(chat: ChatRequest, text: str, extras: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A piece of the answer where the endpoint puts it; the text is always present."""
+    if chat.path == "/api/generate":
+        return {"response": text, **(extras or {})}
+    return {"message": {"role": "assistant", "content": text, **(extras or {})}}
+
+
+def _extras(chat: ChatRequest, reply: Reply) -> dict[str, Any]:
+    """Thinking and tool calls of an answer in one piece."""
+    extras: dict[str, Any] = {}
+    if reply.reasoning and chat.body.get("think") is not False:
+        extras["thinking"] = reply.reasoning
+    if reply.tool_calls:
+        extras["tool_calls"] = [
+            {
+                "id": f"call_{index:08d}",
+                "function": {"index": index, "name": name, "arguments": dict(arguments)},
+            }
+            for index, (name, arguments) in enumerate(reply.tool_calls)
+        ]
+    return extras
+
+
+def _ndjson(chat: ChatRequest, reply: Reply, last: dict[str, Any]) -> Stream:
+    """The answer as Ollama streams it: thinking, text, tool calls, statistics."""
+
+    def line(text: str, extras: dict[str, Any] | None = None) -> bytes:
+        piece = {"model": chat.model, "created_at": rfc3339(), **_text(chat, text, extras)}
+        return go_json({**piece, "done": False})
+
+    extras = _extras(chat, reply)
+    calls = extras.pop("tool_calls", None)
+    tokens = [line(token) for token in reply.tokens]
+    if calls:
+        tokens.append(line("", {"tool_calls": calls}))
+    return Stream(
+        content_type=NDJSON,
+        frame=lambda payload: payload + b"\n",
+        opening=[line("", extras)] if extras else [],
+        tokens=tokens,
+        closing=[go_json(last)],
+        error=b'{"error":"an error was encountered while running the model: unexpected EOF"}\n',
+        late_header=True,
+    )

@@ -17,11 +17,113 @@ from hoptrail.errors import BackendError, BackendUnavailable, InvalidResponse, R
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages.ai import UsageMetadata
 
 CUT_BY_LENGTH = "the answer was cut at its token limit"
 
 _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 _UNKNOWN_FIELD = frozenset({400, 422})
+
+
+class Answer:
+    """What has come of an answer so far; gives the proof that it is complete, or raises.
+
+    Text is made storable (no lone surrogate, no NUL), and a leading ``<think>`` block that
+    leaks from a reasoning model is dropped.
+    """
+
+    def __init__(self, backend: ChatModelBackend) -> None:
+        self._backend = backend
+        self._told: dict[str, object] = {}
+        self._usage: UsageMetadata | None = None
+        self._thinking = Thinking()
+        self._has_content = False
+
+    def take(self, chunk: ChatGenerationChunk) -> bool:
+        """Strip a chunk of what belongs on the last one; say whether anything is left of it."""
+        message = chunk.message
+        assert isinstance(message, AIMessageChunk)
+        if chunk.generation_info:
+            self._told |= chunk.generation_info
+            chunk.generation_info = None
+        if message.usage_metadata:
+            # Some servers count on every chunk, each time from the start: the last one holds.
+            self._usage = message.usage_metadata
+            message.usage_metadata = None
+        text = message.content
+        if isinstance(text, str) and text:
+            shown = self._thinking.without(storable(text))
+            if shown != text:
+                message.content = chunk.text = shown
+        if message.tool_call_chunks or str(message.content).strip():
+            self._has_content = True
+        return bool(message.content or message.tool_call_chunks or message.additional_kwargs)
+
+    def last(self, messages: Sequence[BaseMessage]) -> ChatGenerationChunk:
+        """Give the chunk that ends a complete answer.
+
+        Raises:
+            InvalidResponse: it is cut off, or empty.
+        """
+        held = self._thinking.rest()
+        finish = self._backend._finish_reason(self._told)
+        if finish is None:
+            raise self._backend.invalid("the answer broke off before its end")
+        if not (self._has_content or held.strip()):
+            cut = " (its token limit went into thinking)" if finish == "length" else ""
+            raise self._backend.invalid(f"the answer is empty{cut}")
+        warnings = self._backend._warnings(messages, self._usage)
+        if finish == "length":
+            warnings.append(CUT_BY_LENGTH)
+        metadata = {"model_name": self._backend.model, "finish_reason": finish}
+        message = AIMessageChunk(
+            content=held,
+            usage_metadata=self._usage,
+            response_metadata=metadata | ({"warnings": warnings} if warnings else {}),
+            chunk_position="last",
+        )
+        return ChatGenerationChunk(message=message)
+
+
+class Thinking:
+    """Takes a leading ``<think>...</think>`` block out of a text that comes in pieces."""
+
+    _OPEN, _CLOSE = "<think>", "</think>"
+
+    def __init__(self) -> None:
+        self._held: str | None = ""
+        self._inside = False
+
+    def without(self, piece: str) -> str:
+        """Give what of the text so far can be shown now."""
+        if self._held is None:
+            return piece
+        self._held += piece
+        start = self._held.lstrip()
+        if not self._inside:
+            if len(start) < len(self._OPEN) and self._OPEN.startswith(start):
+                return ""
+            self._inside = start.startswith(self._OPEN)
+            if not self._inside:
+                return self.rest()
+        _, closed, after = self._held.partition(self._CLOSE)
+        if not closed:
+            self._held = self._OPEN + self._held[-len(self._CLOSE) :]
+            return ""
+        self._held = None
+        return after.lstrip()
+
+    def rest(self) -> str:
+        """Give what was held back because it might have become a block."""
+        held, self._held = self._held, None
+        return "" if self._inside else held or ""
+
+
+def storable(text: str) -> str:
+    """Give the text with lone surrogates replaced and NUL removed: no database takes them."""
+    if text.isascii():
+        return text.replace("\0", "")
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 class ChatModelBackend(Backend):
@@ -61,7 +163,9 @@ class ChatModelBackend(Backend):
     async def _ready(self) -> None:
         """Prepare the first call; the model's name is known afterwards."""
 
-    def _warnings(self, messages: Sequence[BaseMessage], usage: Mapping[str, object]) -> list[str]:
+    def _warnings(
+        self, messages: Sequence[BaseMessage], usage: UsageMetadata | None
+    ) -> list[str]:
         """Give what is suspicious about a complete answer."""
         return []
 
@@ -70,20 +174,22 @@ class ChatModelBackend(Backend):
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         """Stream the answer; the last chunk is empty and carries model, usage and warnings."""
         await self._ready()
-        if self._takes_extras and self._has_extras(options):
-            async with aclosing(self._attempt(messages, options, extras=True)) as chunks:
-                try:
+        extras = self._takes_extras and self._has_extras(options)
+        if extras:
+            try:
+                async with aclosing(self._attempt(messages, options, extras=True)) as chunks:
                     async for chunk in chunks:
                         yield chunk
-                    return
-                except RequestRefused as refused:
-                    if refused.status not in _UNKNOWN_FIELD:
-                        raise
+                return
+            except RequestRefused as refused:
+                if refused.status not in _UNKNOWN_FIELD:
+                    raise
         async with aclosing(self._attempt(messages, options, extras=False)) as chunks:
             async for chunk in chunks:
                 yield chunk
-        # It took the same request without them, so they were the reason.
-        self._takes_extras = not self._has_extras(options)
+        if extras:
+            # It took the very same request without them, so they were the reason.
+            self._takes_extras = False
 
     async def generate(self, messages: Sequence[BaseMessage], options: CallOptions) -> ChatResult:
         """Give the whole answer."""
@@ -106,10 +212,12 @@ class ChatModelBackend(Backend):
         answer = Answer(self)
         arguments = self._arguments(options, extras=extras)
         with self.door():
-            chat = self._chat.get()
-            async for chunk in chat._astream(list(messages), **arguments):
-                if answer.take(chunk):
-                    yield chunk
+            chunks = self._chat.get()._astream(list(messages), **arguments)
+            assert isinstance(chunks, AsyncGenerator)
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    if answer.take(chunk):
+                        yield chunk
         yield answer.last(messages)
 
     @contextmanager

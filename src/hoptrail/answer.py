@@ -1,0 +1,120 @@
+"""The answer of a run, as the caller gets it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from hoptrail.evidence import Citation
+from hoptrail.trace import Attempt, Call, StepTrace, Trace, Usage
+
+
+class Answer(BaseModel):
+    """What a question was answered with.
+
+    ``text`` cites passages as ``[1]``, which is ``citations[0]``; ``short`` is the bare answer,
+    empty when ``abstained``. ``degraded`` says that no language model stood behind some of it.
+    ``trace`` is the whole record.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    question: str
+    text: str
+    short: str
+    citations: tuple[Citation, ...]
+    abstained: bool
+    degraded: bool
+    stop_reason: str
+    trace: Trace
+
+    @property
+    def run_id(self) -> str:
+        """The id to look the run up by, or to resume it."""
+        return self.trace.run_id
+
+    @property
+    def usage(self) -> Usage:
+        """LLM calls, tokens and milliseconds."""
+        return self.trace.usage
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What went less than well, in sentences."""
+        return tuple(self.trace.warnings)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def as_json(self) -> dict[str, object]:
+        """Give the object that ``hoptrail ask --json`` prints: its keys are a promise."""
+        return {
+            "run_id": self.run_id,
+            "question": self.question,
+            "answer": self.text,
+            "short_answer": self.short,
+            "abstained": self.abstained,
+            "degraded": self.degraded,
+            "stop_reason": self.stop_reason,
+            "citations": [citation.model_dump() for citation in self.citations],
+            "steps": [_step_json(step) for step in self.trace.steps],
+            "usage": self.usage.model_dump(),
+            "warnings": list(self.warnings),
+        }
+
+
+def answer_of(trace: Trace) -> Answer:
+    """Give the answer that a finished run's trace holds."""
+    return Answer(
+        question=trace.question,
+        text=trace.answer,
+        short=trace.short_answer,
+        citations=tuple(trace.citations),
+        abstained=trace.abstained,
+        degraded=trace.degraded,
+        stop_reason=trace.stop_reason,
+        trace=trace,
+    )
+
+
+def _step_json(step: StepTrace) -> dict[str, object]:
+    last = step.calls[-1] if step.calls else Call(purpose="step")
+    attempts = [attempt for call in step.calls for attempt in call.attempts]
+    return {
+        "id": step.id,
+        "question": step.question,
+        "asked": step.asked,
+        "depends_on": step.depends_on,
+        "status": step.status,
+        "answer": step.answer,
+        "abstained": step.status == "abstained",
+        "backend": last.backend,
+        "model": last.model,
+        "ms": round(step.ms, 1),
+        "evidence": [
+            {
+                "passage_id": item.passage.id,
+                "source": item.passage.source,
+                "title": item.passage.title,
+                "rank": item.rank,
+                "score": item.score,
+                "cited": item.cited,
+            }
+            for item in step.evidence
+        ],
+        "context_steps": [
+            {"id": known.id, "similarity": known.similarity, "reason": known.reason}
+            for known in step.earlier
+        ],
+        "attempts": [_attempt_json(attempt) for attempt in attempts],
+        "warnings": step.warnings,
+    }
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, object]:
+    return {
+        "backend": attempt.backend,
+        "model": attempt.model,
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
+        "ms": round(attempt.ms, 1),
+    }

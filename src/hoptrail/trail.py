@@ -1,0 +1,159 @@
+"""`Hoptrail`: ask a question, get an answer and the trail that led to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langgraph.types import Command
+
+from hoptrail.answer import Answer, answer_of
+from hoptrail.assembly import Assembly
+from hoptrail.background import background
+from hoptrail.budget import Budget
+from hoptrail.checkpoints import sqlite_checkpointer
+from hoptrail.errors import HoptrailError
+from hoptrail.events import Event, PlanProposed, RunFinished
+from hoptrail.graph import build_graph
+from hoptrail.run import new_run_id
+from hoptrail.settings import Settings
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.retrievers import BaseRetriever
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.graph.state import CompiledStateGraph
+
+    from hoptrail.retrieval.ingest import IngestReport
+
+Progress = Callable[[int, int, str], None]
+
+
+class Hoptrail:
+    """Answers multi-hop questions over your documents, with whichever backend is up.
+
+    Everything comes from the settings (the environment, ``.env``, ``hoptrail.toml``) unless it
+    is passed in. Nothing is read, opened or asked before the first question.
+
+    Args:
+        docs: A file or folder of documents, or several; without any, and without ``index`` and
+            ``retriever``, the model answers from its own knowledge.
+        index: The folder the index of ``docs`` is kept in, or one built before.
+        model: Any LangChain chat model in place of Hoptrail's router.
+        embeddings: Any LangChain embeddings in place of Hoptrail's.
+        retriever: Any LangChain retriever in place of Hoptrail's index.
+        checkpointer: A LangGraph checkpointer; runs can be resumed without one.
+        budget: What one run may spend.
+        approve: Pause each run after its plan: `astream` ends with `PlanProposed`, and `decide`
+            goes on.
+        settings: Settings loaded by hand.
+    """
+
+    def __init__(
+        self,
+        docs: str | Path | Sequence[str | Path] | None = None,
+        *,
+        index: str | Path | None = None,
+        model: BaseChatModel | None = None,
+        embeddings: Embeddings | None = None,
+        retriever: BaseRetriever | None = None,
+        checkpointer: BaseCheckpointSaver[str] | None = None,
+        budget: Budget | None = None,
+        approve: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
+        self.assembly = Assembly(
+            docs=docs,
+            index=index,
+            model=model,
+            embeddings=embeddings,
+            retriever=retriever,
+            budget=budget,
+            approve=approve,
+            settings=settings,
+        )
+        self._approve = approve
+        self._checkpointer = checkpointer
+        self._pausing: CompiledStateGraph[Any, None, Any, Any] | None = None
+
+    @cached_property
+    def graph(self) -> CompiledStateGraph[Any, None, Any, Any]:
+        """The compiled LangGraph graph: a Runnable, a subgraph, ``.as_tool()``."""
+        return build_graph(self.assembly.parts).compile(
+            checkpointer=self._checkpointer, name="hoptrail"
+        )
+
+    def ask(self, question: str, *, run_id: str | None = None) -> Answer:
+        """Answer a question; see `aask`."""
+        return background().run(self.aask(question, run_id=run_id))
+
+    async def aask(self, question: str, *, run_id: str | None = None) -> Answer:
+        """Answer a question. With the ``run_id`` of an earlier run, finish that one.
+
+        Raises:
+            AllBackendsFailed: no backend answered; the run can be resumed by its id.
+            RunBusy: another process is working on the run.
+        """
+        async with aclosing(self.astream(question, run_id=run_id)) as events:
+            async for event in events:
+                if isinstance(event, RunFinished):
+                    return answer_of(event.trace)
+                if isinstance(event, PlanProposed):
+                    raise HoptrailError(
+                        f"run {event.run_id} waits for its plan to be approved: with approve=True "
+                        "use astream() and decide()"
+                    )
+        raise HoptrailError("the run ended without an answer")
+
+    async def astream(self, question: str, *, run_id: str | None = None) -> AsyncIterator[Event]:
+        """Answer a question, telling what happens while it happens; raises as `aask`."""
+        if not question.strip():
+            raise HoptrailError("the question is empty")
+        run_id = run_id or new_run_id()
+        async with aclosing(self._go({"question": question, "run_id": run_id}, run_id)) as events:
+            async for event in events:
+                yield event
+
+    async def decide(self, run_id: str, decision: bool | Sequence[str]) -> AsyncIterator[Event]:
+        """Go on with a run that waits for approval: ``True``, or questions in place of its plan."""
+        resume = decision if isinstance(decision, bool) else list(decision)
+        async with aclosing(self._go(Command(resume=resume), run_id)) as events:
+            async for event in events:
+                yield event
+
+    def stream(self, question: str, *, run_id: str | None = None) -> Iterator[Event]:
+        """Answer a question, telling what happens; see `astream`."""
+        return background().iterate(self.astream(question, run_id=run_id))
+
+    async def prepare(self, progress: Progress | None = None) -> IngestReport | None:
+        """Bring the index of ``docs`` up to date now, rather than at the first question."""
+        return await self.assembly.library.prepare(progress)
+
+    def close(self) -> None:
+        """Close the files; a later question opens them again."""
+        self.assembly.close()
+
+    async def _go(self, given: object, run_id: str) -> AsyncIterator[Event]:
+        graph = await self._runnable()
+        config = {"configurable": {"thread_id": run_id}}
+        async with aclosing(graph.astream(given, config, stream_mode="custom")) as events:
+            async for event in events:
+                yield event
+        if self._approve:
+            state = await graph.aget_state(config)
+            for pending in state.interrupts:
+                steps = pending.value["plan"]
+                yield PlanProposed(run_id, tuple(step["question"] for step in steps))
+
+    async def _runnable(self) -> CompiledStateGraph[Any, None, Any, Any]:
+        if not self._approve or self._checkpointer is not None:
+            return self.graph
+        if self._pausing is None:
+            path = self.assembly.settings.home / "checkpoints.db"
+            saver = await sqlite_checkpointer(path)
+            self._pausing = build_graph(self.assembly.parts).compile(checkpointer=saver)
+        return self._pausing
