@@ -2,6 +2,9 @@
 
 Asynchronous tests need no plugin beyond the one that comes with anyio: mark them (or their
 module, ``pytestmark = pytest.mark.anyio``) and write ``async def test_...``.
+
+Tests marked ``live`` keep the developer's environment and may leave the machine; tests marked
+``model`` keep the environment.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,17 @@ import pytest
 
 from tests.providers import LoopbackProvider
 
-FOREIGN = ("HF_", "HUGGINGFACE", "HUGGING_FACE", "OLLAMA_", "HOPTRAIL_", "LANGSMITH", "LANGCHAIN")
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+FOREIGN = (
+    "HF_",
+    "HUGGINGFACE",
+    "HUGGING_FACE",
+    "OLLAMA_",
+    "HOPTRAIL_",
+    "LANGSMITH",
+    "LANGCHAIN",
+    "TRANSFORMERS_OFFLINE",
+)
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 class OutsideConnection(OSError):
@@ -32,8 +45,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key, no server and no saved login of the developer's reaches a test."""
+def clean_environment(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key, server, proxy or saved login of the developer's reaches a test."""
+    if any(map(request.node.get_closest_marker, ("live", "model"))):
+        return
     for name in list(os.environ):
         if name.startswith(FOREIGN) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
@@ -42,29 +59,70 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("HOPTRAIL_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    _redirect_hub_login(home, monkeypatch)
+
+
+def _redirect_hub_login(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub reads the environment once, at import: tell it again."""
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is not None:
+        token = home / ".cache" / "huggingface" / "token"
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(token))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 @pytest.fixture(autouse=True)
-def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse every connection to another machine."""
+def outside_connections(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """Refuse every look-up and connection beyond this machine, and fail the test that tried.
 
-    def guarded(original: Any) -> Any:
-        def connect(sock: socket.socket, address: Any) -> Any:
-            _refuse_outside(sock, address)
-            return original(sock, address)
+    A test that means to try clears the list it gets from this fixture.
+    """
+    tried: list[str] = []
+    if not request.node.get_closest_marker("live"):
+        refuse = _refuse_outside(tried)
+        for name in ("connect", "connect_ex"):
+            monkeypatch.setattr(socket.socket, name, _guarded(name, refuse))
+        look_up = socket.getaddrinfo
 
-        return connect
+        def getaddrinfo(host: Any, *rest: Any, **named: Any) -> Any:
+            refuse(host)
+            return look_up(host, *rest, **named)
 
-    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
-    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield tried
+    assert not tried, f"the test tried to leave the machine: {tried}"
 
 
-def _refuse_outside(sock: socket.socket, address: Any) -> None:
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    host = str(address[0])
-    if host != "localhost" and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-        raise OutsideConnection(f"a test tried to connect to {address}")
+def _guarded(name: str, refuse: Callable[[Any], None]) -> Callable[[socket.socket, Any], Any]:
+    original = getattr(socket.socket, name)
+
+    def connect(sock: socket.socket, address: Any) -> Any:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            refuse(address[0])
+        return original(sock, address)
+
+    return connect
+
+
+def _refuse_outside(tried: list[str]) -> Callable[[Any], None]:
+    def refuse(host: Any) -> None:
+        if not _is_here(host):
+            tried.append(str(host))
+            raise OutsideConnection(f"a test tried to reach {host}")
+
+    return refuse
+
+
+def _is_here(host: Any) -> bool:
+    name = host.decode() if isinstance(host, bytes) else str(host or "localhost")
+    if name in ("localhost", socket.gethostname()) or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,26 @@ class CallLimits:
     total: float = 300.0
 
 
+DEFAULT_LIMITS = CallLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a backend's model picks its words, unless a call says otherwise.
+
+    None is the server's default. ``temperature`` 0 with a fixed ``seed`` is reproducible as far
+    as the server is.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+
+
+SERVER_SAMPLING = Sampling()
+
+
 class Backend(ABC):
     """One place that answers: a vendor's client behind one door.
 
@@ -82,7 +102,7 @@ class Backend(ABC):
     """The model this backend will ask, or None when the backend decides."""
     degraded: bool = False
     """Whether its answers are to be labelled degraded (no language model)."""
-    limits: CallLimits = CallLimits()
+    limits: CallLimits = DEFAULT_LIMITS
     """How long the router lets a call take."""
 
     @abstractmethod

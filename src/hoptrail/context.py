@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hoptrail.errors import HoptrailError
 from hoptrail.evidence import Evidence, Retrieval
 from hoptrail.prompts import passage_line
 from hoptrail.request import EarlierAnswer
@@ -37,16 +38,14 @@ async def gather_context(
     The answers it refers to (``needed``) are always in it. Of the ``others`` those nearest to
     the question by embedding are, above a floor. Passages fill what is left of the budget.
     """
-    async with asyncio.TaskGroup() as group:
-        searching = group.create_task(_search(parts, asked, k))
-        comparing = group.create_task(_similar(parts, asked, others))
-    referred = [_earlier(step, "reference") for step in needed]
-    earlier = (*referred, *comparing.result())
-    retrieval = searching.result()
+    retrieval, (similar, unmatched) = await asyncio.gather(
+        _search(parts, asked, k), _similar(parts, asked, others)
+    )
+    earlier = (*(_earlier(step, "reference") for step in needed), *similar)
     spent = sum(len(known.question) + len(known.answer) for known in earlier)
     room = max(0, parts.context_tokens * _CHARACTERS_PER_TOKEN - spent)
     evidence = _within(retrieval.evidence, room)
-    warnings = list(retrieval.warnings)
+    warnings = [*retrieval.warnings, *unmatched]
     if len(evidence) < len(retrieval.evidence):
         warnings.append(
             f"{len(retrieval.evidence) - len(evidence)} of {len(retrieval.evidence)} passages "
@@ -62,17 +61,20 @@ async def _search(parts: Parts, asked: str, k: int) -> Retrieval:
 
 async def _similar(
     parts: Parts, asked: str, others: Sequence[StepTrace]
-) -> tuple[EarlierAnswer, ...]:
+) -> tuple[tuple[EarlierAnswer, ...], tuple[str, ...]]:
     if not others or parts.similarity is None:
-        return ()
-    cosines = await parts.similarity(asked, [f"{step.asked} {step.answer}" for step in others])
+        return (), ()
+    try:
+        cosines = await parts.similarity(asked, [f"{step.asked} {step.answer}" for step in others])
+    except HoptrailError as error:
+        return (), (f"earlier answers were not compared: {error}",)
     nearest = sorted(zip(cosines, others, strict=True), key=lambda pair: -pair[0])
     chosen, room = [], EARLIER_SHARE * parts.context_tokens * _CHARACTERS_PER_TOKEN
     for cosine, step in nearest[:MOST_SIMILAR_ANSWERS]:
         room -= len(step.asked) + len(step.answer)
         if cosine >= SIMILARITY_FLOOR and room >= 0:
             chosen.append(_earlier(step, "similar", round(float(cosine), 4)))
-    return tuple(chosen)
+    return tuple(chosen), ()
 
 
 def _earlier(step: StepTrace, reason: str, similarity: float | None = None) -> EarlierAnswer:

@@ -180,9 +180,14 @@ _NUMBER = re.compile(r"(?<![0-9])[0-9]{1,6}(?![0-9])")
 _UNUSABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
+def usable(text: str) -> str:
+    """Give ``text`` without control characters and lone surrogates, which JSON may smuggle in."""
+    return _UNUSABLE.sub("", text).strip()
+
+
 def tidy(text: str) -> str:
-    """Give ``text`` on one line, free of wrapping quotes, emphasis and unusable characters."""
-    line = " ".join(_UNUSABLE.sub("", text).split()).rstrip(",").strip("*_` ")
+    """Give ``text`` on one line, free of the quotes and emphasis around it."""
+    line = " ".join(usable(text).split()).rstrip(",").strip("*_` ")
     if len(line) > 1 and line[0] == line[-1] and line[0] in "\"'":
         line = line[1:-1].strip()
     return line

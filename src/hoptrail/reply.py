@@ -15,12 +15,15 @@ from hoptrail.request import StepReply
 _LONGEST_PLAIN_ANSWER = 300
 _MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _NO_ANSWER = re.compile(
-    r"(?:i (?:do not|don't) know|unknown|unanswerable|not (?:found|mentioned|stated|specified|given"
-    r"|available|provided|enough information)|no (?:answer|information|evidence)|none|n/?a|null"
-    r"|cannot be (?:determined|answered)|insufficient (?:information|evidence)"
-    r"|the (?:passages?|documents?|context) (?:do(?:es)? not|don't|doesn't) \w+)\b.{0,120}",
+    r"unknown|unanswerable|none|n/?a|null|no answer"
+    r"|(?:i (?:do not|don't) know|no (?:information|evidence|answer (?:is|was|can))|not (?:found"
+    r"|mentioned|stated|specified|given|available|provided|enough information)"
+    r"|cannot be (?:determined|answered|found)|insufficient (?:information|evidence)"
+    r"|(?:the |these )?(?:passages?|documents?|context|text) (?:do(?:es)? not|don't|doesn't) \w+)"
+    r"\b.{0,120}",
     re.IGNORECASE | re.DOTALL,
 )
+"""A bare "unknown" is an abstention, "Unknown Pleasures" is an album."""
 
 
 class FinalText(NamedTuple):

@@ -116,6 +116,10 @@ async def _answer(run: Run, record: StepTrace, known: list[StepTrace]) -> None:
     context = await gather_context(parts, record.asked, known, others, k)
     _note_context(record, context)
     record.retrieved_ms = run.now()
+    if parts.search is not None and not context.retrieval.evidence and not context.earlier:
+        record.status = "abstained"
+        record.warnings.append("not asked: no passage was found")
+        return
     request = StepRequest(
         question=record.asked,
         main_question=run.trace.question,

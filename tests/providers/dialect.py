@@ -91,10 +91,11 @@ def usage_of(chat: ChatRequest, reply: Reply) -> dict[str, int]:
     return {"prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given}
 
 
-def finish_of(reply: Reply) -> str:
-    """Why the answer ended, in OpenAI's words."""
-    called = reply.tool_calls and reply.finish_reason == "stop"
-    return "tool_calls" if called else reply.finish_reason
+def finish_of(reply: Reply, dialect: Dialect) -> str:
+    """Why the answer ended, in this server's words."""
+    if reply.tool_calls and reply.finish_reason == "stop":
+        return "tool_calls"
+    return dialect.finish_names.get(reply.finish_reason, reply.finish_reason)
 
 
 def completion(chat: ChatRequest, reply: Reply, dialect: Dialect) -> dict[str, Any]:
@@ -104,12 +105,11 @@ def completion(chat: ChatRequest, reply: Reply, dialect: Dialect) -> dict[str, A
         message["reasoning"] = reply.reasoning
     if reply.tool_calls:
         message["tool_calls"] = tool_calls(reply)
-    finish = finish_of(reply)
     choice = {
         "index": 0,
         "message": message,
         "logprobs": None,
-        "finish_reason": dialect.finish_names.get(finish, finish),
+        "finish_reason": finish_of(reply, dialect),
     }
     return {
         "id": dialect.id,
@@ -140,10 +140,9 @@ def event_stream(chat: ChatRequest, reply: Reply, dialect: Dialect) -> Stream:
     usage = usage_of(chat, reply)
     chunk = partial(_chunk, _envelope(chat, dialect, usage), dialect)
     deltas = _deltas(reply, dialect)
-    finish = finish_of(reply)
-    finish = dialect.finish_names.get(finish, finish)
+    finish = finish_of(reply, dialect)
     last = deltas.pop() if dialect.joins_last and deltas else dialect.last_delta
-    extra = {"usage": usage} if dialect.usage == "finish" else {}
+    extra: dict[str, Any] = {"usage": usage} if dialect.usage == "finish" else {}
     if dialect.name == "cerebras":
         extra["time_info"] = {"queue_time": 0.0, "total_time": 0.0, "created": int(time.time())}
     closing = [packed(chunk(last, finish, extra))]

@@ -24,18 +24,55 @@ Vectors = list[list[float]]
 HTML = b"<!DOCTYPE html><html><head><title>502</title></head><body>Bad Gateway</body></html>"
 
 CONNECTION = frozenset(
-    "reset close hang half_header half_header_reset garbage http_9 huge_header many_headers "
-    "length_and_chunked negative_length".split()
+    {
+        "reset",
+        "close",
+        "hang",
+        "half_header",
+        "half_header_reset",
+        "garbage",
+        "http_9",
+        "huge_header",
+        "many_headers",
+        "length_and_chunked",
+        "negative_length",
+    }
 )
 TRANSFER = frozenset(
-    "empty_body html_200 no_content_type corrupt_gzip gzip_bomb utf16 bom length_too_long "
-    "reset_in_body infinite_body dribble slow_first_byte".split()
+    {
+        "empty_body",
+        "html_200",
+        "no_content_type",
+        "corrupt_gzip",
+        "gzip_bomb",
+        "utf16",
+        "bom",
+        "length_too_long",
+        "reset_in_body",
+        "infinite_body",
+        "dribble",
+        "slow_first_byte",
+    }
 )
 STREAM = frozenset(
-    "stream_reset stream_close stream_end stream_stall empty_stream role_only error_event "
-    "bad_line bad_chunk_size endless_comments giant_line line_reset".split()
+    {
+        "stream_reset",
+        "stream_close",
+        "stream_end",
+        "stream_stall",
+        "empty_stream",
+        "role_only",
+        "error_event",
+        "bad_line",
+        "line_reset",
+        "bad_chunk_size",
+        "endless_comments",
+        "giant_line",
+    }
 )
-VARIATION = frozenset("no_done done_glued data_after_done split_utf8 crlf comments".split())
+VARIATION = frozenset(
+    {"no_done", "done_glued", "data_after_done", "split_utf8", "crlf", "comments"}
+)
 
 
 @dataclass(frozen=True)
@@ -146,43 +183,52 @@ ERRORS: dict[str, _Error] = {
 """Error rows by name; each name is also a fault (``Fault("out_of_credit")``)."""
 
 
-def _edited(change: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
-    """A mutation of the parsed document."""
-
-    def mutate(payload: bytes) -> bytes:
-        return json.dumps(change(json.loads(payload))).encode()
-
-    return mutate
-
-
 def _with_content(content: bytes) -> Callable[[bytes], bytes]:
-    """A mutation that puts raw JSON in the place of the answer's text."""
+    """A mutation that puts raw JSON in the place of the answer's text, or of each vector."""
 
     def mutate(payload: bytes) -> bytes:
-        document = json.loads(payload)
-        _place_content(document, "\0here")
-        return json.dumps(document).replace('"\\u0000here"', "@@").encode().replace(b"@@", content)
+        document = json.loads(payload) if payload[:1] in b"{[" else payload.decode()
+        return json.dumps(_marked(document)).encode().replace(b'"@here"', content)
 
     return mutate
 
 
-def _place_content(document: Any, content: Any) -> Any:
-    """Replace the text of an answer (or stream event) of either dialect."""
-    holder = document
-    if document.get("choices"):
-        choice = document["choices"][0]
-        holder = choice.get("message") or choice.get("delta")
-    elif "message" in document:
-        holder = document["message"]
-    if holder is not None and "content" in holder:
-        holder["content"] = content
-    return document
+def _marked(document: Any) -> Any:
+    """The document of either dialect with a mark where its text or its vectors were."""
+    if isinstance(document, list):
+        return ["@here" for _ in document]
+    if not isinstance(document, dict):
+        return document
+    marked: dict[str, Any] = {}
+    for name, value in document.items():
+        if name in ("choices", "data") and isinstance(value, list):
+            marked[name] = [_marked(choice) for choice in value]
+        elif name in ("message", "delta"):
+            marked[name] = _marked(value)
+        else:
+            marked[name] = "@here" if name in _CONTENT else value
+    return marked
 
 
-def _without_choices(document: Any) -> Any:
-    if "choices" in document:
-        return {**document, "choices": []}
-    return {key: value for key, value in document.items() if key not in ("message", "embeddings")}
+_CONTENT = frozenset(["content", "response", "embedding", "embeddings"])
+
+
+def _without_answer(payload: bytes) -> bytes:
+    """The document without its choices, message or vectors."""
+    document = json.loads(payload) if payload[:1] == b"{" else {}
+    hidden = {"choices", "message", "response", "data", "models", *_CONTENT}
+    kept = {name: value for name, value in document.items() if name not in hidden}
+    return json.dumps({**kept, "choices": []} if "choices" in document else kept).encode()
+
+
+def _led_by(member: bytes) -> Callable[[bytes], bytes]:
+    """A mutation that puts one more member at the head of a JSON object or list."""
+
+    def mutate(payload: bytes) -> bytes:
+        key = b'"n":' if payload[:1] == b"{" else b""
+        return payload[:1] + key + member + b"," + payload[1:]
+
+    return mutate
 
 
 BODY: dict[str, Callable[[bytes], bytes]] = {
@@ -192,16 +238,16 @@ BODY: dict[str, Callable[[bytes], bytes]] = {
     "truncated_json": lambda payload: payload[: len(payload) // 2],
     "garbage_json": lambda _: b"@#$%^ this is no JSON {{{",
     "trailing_garbage": lambda payload: payload + b"}]garbage",
-    "nan": lambda payload: b'{"choices":NaN,' + payload[1:],
+    "nan": _led_by(b"NaN"),
     "null": lambda _: b"null",
     "wrong_type": lambda _: b'"a string where an object was expected"',
     "number": lambda _: b"42",
     "empty_object": lambda _: b"{}",
-    "no_choices": _edited(_without_choices),
+    "no_choices": _without_answer,
     "content_null": _with_content(b"null"),
     "content_number": _with_content(b"7"),
     "deep_json": lambda _: b"[" * 200_000 + b"]" * 200_000,
-    "huge_int": lambda payload: b'{"n":' + b"9" * 200_000 + b"," + payload[1:],
+    "huge_int": _led_by(b"9" * 200_000),
     "duplicate_keys": lambda payload: (
         payload[:-1] + b',"choices":null,"message":null,"embeddings":null}'
     ),
@@ -234,7 +280,6 @@ EMBEDDING: dict[str, Callable[[Vectors], Any]] = {
 }
 """Mutations of healthy vectors, by name. ``shuffled`` reverses the order."""
 
-STREAM_ONLY = STREAM | VARIATION
 KINDS = frozenset(
     {"status", *CONNECTION, *ERRORS, *BODY, *TRANSFER, *STREAM, *VARIATION, *EMBEDDING}
 )

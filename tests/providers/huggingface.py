@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.providers import tei
 from tests.providers.dialect import DIALECTS, Dialect, completion, event_stream
 from tests.providers.emission import fail_early, packed, pause, send_document, send_stream
 from tests.providers.fault import EMBEDDING
@@ -15,7 +16,6 @@ from tests.providers.wire import Exchange
 
 CHAT_PATH = "/v1/chat/completions"
 PIPELINES = ("/pipeline/feature-extraction", "/pipeline/sentence-similarity")
-TEI_BATCH = 32
 TEXT = "text/plain; charset=utf-8"
 SERVED = {"x-inference-provider": "loopback", "x-request-id": "Root=1-loopback"}
 NOT_SAMPLING = {"model", "messages", "stream", "response_format"}
@@ -151,7 +151,7 @@ class HuggingFace(Side):
         with self._recorded(call, exchange) as fault:
             if await fail_early(exchange, fault):
                 return
-            if refusal := self._tei_refusal(call):
+            if refusal := tei.refusal(call, self.token, self.tei_permits):
                 await exchange.send(*refusal)
                 return
             tokens = str(sum(map(count_tokens, call.texts)))
@@ -166,7 +166,7 @@ class HuggingFace(Side):
         with self._recorded(call, exchange) as fault:
             if await fail_early(exchange, fault):
                 return
-            if refusal := self._tei_refusal(call, flat=True):
+            if refusal := tei.refusal(call, self.token, self.tei_permits, flat=True):
                 await exchange.send(*refusal)
                 return
             rows = [
@@ -206,75 +206,37 @@ class HuggingFace(Side):
         change = EMBEDDING.get(call.fault.kind) if call.fault else None
         return change(vectors) if change else vectors
 
-    def _tei_refusal(
-        self, call: EmbeddingRequest, *, flat: bool = False
-    ) -> tuple[int, bytes, str | None] | None:
-        """What TEI would refuse, as (status, body, content type)."""
-        status, text, kind = 0, "", ""
-        if self.token is not None and call.headers.get("authorization") != f"Bearer {self.token}":
-            return 401, b"", None
-        if not call.texts:
-            status, text, kind = 400, "`inputs` cannot be empty", "Empty"
-        elif len(call.texts) > TEI_BATCH:
-            size = f"batch size {len(call.texts)} > maximum allowed batch size {TEI_BATCH}"
-            status, text, kind = 422, size, "Validation"
-        elif self.tei_permits is not None and len(call.texts) > self.tei_permits:
-            status, text, kind = 429, "Model is overloaded", "Overloaded"
-        if not status:
-            return None
-        body = {"error": text, "error_type": kind}
-        if flat:
-            body = {"message": text, "code": str(status), "type": kind}
-        return status, packed(body), "application/json"
-
     async def _list_models(self, exchange: Exchange) -> None:
-        if not await self._probe(exchange):
-            await exchange.send(200, packed(model_list(self.models)))
+        await self._describe(exchange, 200, packed(model_list(self.models)))
 
     async def _one_model(self, exchange: Exchange, model: str) -> None:
-        if await self._probe(exchange):
-            return
         if model in self.models:
-            await exchange.send(200, packed({"data": model_list([model])["data"][0]}))
+            row = model_list([model])["data"][0]
+            await self._describe(exchange, 200, packed({"data": row}))
         else:
-            await exchange.send(404, packed(_not_supported(model)))
+            await self._describe(exchange, 404, packed(_not_supported(model)))
 
     async def _whoami(self, exchange: Exchange) -> None:
-        if await self._probe(exchange):
-            return
         sent = exchange.request.headers.get("authorization", "")
-        if not sent.startswith("Bearer ") or not self._known_token(exchange):
-            await self._refuse(exchange, 401, "Invalid username or password.")
+        if sent.startswith("Bearer ") and self._known_token(exchange):
+            document = whoami(self.role, self.permissions)
+            await self._describe(exchange, 200, packed(document))
         else:
-            await exchange.send(200, packed(whoami(self.role, self.permissions)))
+            error = {"error": "Invalid username or password."}
+            await self._describe(exchange, 401, packed(error))
 
     async def _model_info(self, exchange: Exchange, model: str) -> None:
-        if await self._probe(exchange):
-            return
         if model in self.models or model in self.embedding_models:
-            await exchange.send(200, packed(model_info(model, chat=model in self.models)))
+            document = model_info(model, chat=model in self.models)
+            await self._describe(exchange, 200, packed(document))
         else:
-            await self._refuse(exchange, 404, "Repository not found")
+            await self._describe(exchange, 404, packed({"error": "Repository not found"}))
 
     async def _info(self, exchange: Exchange) -> None:
-        if await self._probe(exchange):
-            return
-        information = {
-            "model_id": self.embedding_models[0],
-            "model_dtype": "float32",
-            "model_type": {"embedding": {"pooling": "mean"}},
-            "max_concurrent_requests": 512,
-            "max_input_length": 256,
-            "max_batch_tokens": 16384,
-            "max_client_batch_size": TEI_BATCH,
-            "auto_truncate": True,
-            "version": "1.9.3",
-        }
-        await exchange.send(200, packed(information))
+        await self._describe(exchange, 200, packed(tei.information(self.embedding_models[0])))
 
     async def _health(self, exchange: Exchange) -> None:
-        if not await self._probe(exchange):
-            await exchange.send(200, b"", None)
+        await self._describe(exchange, 200, b"", None)
 
 
 def _not_supported(model: str) -> dict[str, Any]:

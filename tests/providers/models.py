@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,14 +47,14 @@ def full_name(name: str) -> str:
 
 
 def keep_alive_seconds(value: Any) -> float:
-    """Seconds a model stays: a number, or a Go duration of one unit; negative is never."""
+    """Seconds a model stays: a number, or a Go duration such as 1h30m; negative is never."""
     if value is None:
         return FIVE_MINUTES
     if isinstance(value, int | float):
         return float(value) if value >= 0 else NEVER
-    number = value.rstrip("smh")
-    seconds = float(number) * UNITS.get(value[len(number) :], 1.0)
-    return seconds if seconds >= 0 else NEVER
+    parts = re.findall(r"([\d.]+)(ms|s|m|h)", value)
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+    return NEVER if value.startswith("-") else seconds
 
 
 @dataclass
@@ -96,10 +97,12 @@ class ModelStore:
         self._loaded[name.lower()] = loaded
         return loaded
 
-    def loaded(self, name: str) -> Loaded | None:
-        """The model in memory, or None when it must be loaded first."""
+    def loaded(self, name: str, context: int | None = None) -> Loaded | None:
+        """The model in memory, or None when it must be loaded first (again, with ``context``)."""
         loaded = self._loaded.get(full_name(name).lower())
-        return loaded if loaded and loaded.expires_at > time.time() else None
+        if loaded is None or loaded.expires_at <= time.time():
+            return None
+        return loaded if context in (None, loaded.context) else None
 
     def keep(self, name: str, keep_alive: Any) -> None:
         """Start the timer of a model again; 0 unloads it."""

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.providers import ndjson
 from tests.providers.dialect import DIALECTS, completion, event_stream
-from tests.providers.emission import Stream, fail_early, pause, send_document, send_stream
+from tests.providers.emission import fail_early, pause, send_document, send_stream
 from tests.providers.fault import EMBEDDING
-from tests.providers.models import Loaded, ModelStore, full_name, go_json, rfc3339
-from tests.providers.script import ChatRequest, EmbeddingRequest, Reply, count_tokens
+from tests.providers.models import (
+    Loaded,
+    ModelStore,
+    full_name,
+    go_json,
+    keep_alive_seconds,
+)
+from tests.providers.script import ChatRequest, EmbeddingRequest, count_tokens
 from tests.providers.side import Route, Side
 from tests.providers.vectors import normalised, raw_vector
 from tests.providers.wire import JSON, Exchange
 
 TEXT = "text/plain"
 JSON_UTF8 = "application/json; charset=utf-8"
-NDJSON = "application/x-ndjson"
+EMBEDDING_WINDOW = 256
+"""Trained context of all-minilm, in tokens."""
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 INTEGER_OPTIONS = ("num_ctx", "num_predict", "num_keep", "num_batch", "seed", "top_k")
 
@@ -44,7 +52,7 @@ class Ollama(Side):
         self.overflow = "silent"
         """A prompt over num_ctx: ``silent`` (half the window is kept, 200), ``native`` (400 with
         JSON in the text), ``text`` (400, a plain text)."""
-        self.gates: dict[str, asyncio.Semaphore] = {}
+        self._gates: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._load_gate = asyncio.Lock()
         self._waiting_for_load = 0
 
@@ -71,6 +79,7 @@ class Ollama(Side):
             ("POST", "/v1/chat/completions"): self._v1_chat,
             ("POST", "/api/embed"): self._embed,
             ("POST", "/api/embeddings"): self._legacy_embed,
+            ("POST", "/v1/embeddings"): self._v1_embed,
         }
 
     async def _elsewhere(self, exchange: Exchange) -> None:
@@ -90,41 +99,37 @@ class Ollama(Side):
         await exchange.send(status, go_json({"error": error}), JSON)
 
     async def _root(self, exchange: Exchange) -> None:
-        if not await self._probe(exchange):
-            await exchange.send(200, b"Ollama is running", TEXT)
+        await self._describe(exchange, 200, b"Ollama is running", TEXT)
 
     async def _version(self, exchange: Exchange) -> None:
-        await self._describe(exchange, {"version": self.version})
+        await self._tell(exchange, {"version": self.version})
 
     async def _tags(self, exchange: Exchange) -> None:
-        await self._describe(
-            exchange, self.store.tags(with_capabilities=self.version_at_least(0, 30))
-        )
+        modern = self.version_at_least(0, 30)
+        await self._tell(exchange, self.store.tags(with_capabilities=modern))
 
     async def _ps(self, exchange: Exchange) -> None:
-        await self._describe(exchange, self.store.ps())
+        await self._tell(exchange, self.store.ps())
 
     async def _v1_models(self, exchange: Exchange) -> None:
         rows = [
             {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "library"}
             for name in self.models
         ]
-        await self._describe(exchange, {"object": "list", "data": rows or None})
+        await self._tell(exchange, {"object": "list", "data": rows or None})
 
     async def _show(self, exchange: Exchange) -> None:
         body = exchange.request.json()
         name = body.get("model") or body.get("name") or ""
         if not name:
-            await self._refuse(exchange, 400, "model is required")
+            await self._tell(exchange, {"error": "model is required"}, 400)
         elif not self.store.has(name):
-            if not await self._probe(exchange):
-                await self._refuse(exchange, 404, f"model '{full_name(name)}' not found")
+            await self._tell(exchange, {"error": f"model '{full_name(name)}' not found"}, 404)
         else:
-            await self._describe(exchange, self.store.show(name))
+            await self._tell(exchange, self.store.show(name))
 
-    async def _describe(self, exchange: Exchange, document: dict[str, Any]) -> None:
-        if not await self._probe(exchange):
-            await exchange.send(200, go_json(document), JSON_UTF8)
+    async def _tell(self, exchange: Exchange, document: Any, status: int = 200) -> None:
+        await self._describe(exchange, status, go_json(document), JSON_UTF8)
 
     async def _chat(self, exchange: Exchange) -> None:
         body = exchange.request.json()
@@ -217,47 +222,46 @@ class Ollama(Side):
             return 400, f"registry.ollama.ai/library/{full_name(chat.model)} does not support tools"
         if chat.body.get("think") and "thinking" not in able:
             return 400, f'"{chat.model}" does not support thinking'
-        for option in INTEGER_OPTIONS:
-            if not isinstance(chat.options.get(option, 0), int):
-                return 500, f'option "{option}" must be of type integer'
-        if chat.format is not None and chat.format != "json" and not isinstance(chat.format, dict):
-            return 500, "llama-server returned an error: invalid grammar"
-        return None
+        return _malformed(chat)
 
     @asynccontextmanager
     async def _slot(self, call: ChatRequest | EmbeddingRequest) -> AsyncIterator[Loaded | None]:
         """Wait for the load and for a free slot, silently; None when too many wait already."""
         name = full_name(call.model)
-        loaded = self.store.loaded(name)
+        context = (call.body.get("options") or {}).get("num_ctx")
+        loaded = self.store.loaded(name, context)
         if loaded is None and self._waiting_for_load >= self.max_queue:
             yield None
             return
-        loaded = loaded or await self._load(name, call)
-        gate = self.gates.setdefault(name, asyncio.Semaphore(self.num_parallel or 1_000_000))
-        async with gate:
+        loaded = loaded or await self._load(name, context)
+        async with self._gate(name):
             try:
                 yield loaded
             finally:
                 self.store.keep(name, call.body.get("keep_alive"))
 
-    async def _load(self, name: str, call: ChatRequest | EmbeddingRequest) -> Loaded:
+    def _gate(self, name: str) -> asyncio.Semaphore:
+        room = self.num_parallel or 1_000_000
+        return self._gates.setdefault((name, room), asyncio.Semaphore(room))
+
+    async def _load(self, name: str, context: int | None) -> Loaded:
         self._waiting_for_load += 1
         try:
             async with self._load_gate:
-                if (loaded := self.store.loaded(name)) is not None:
-                    return loaded
-                await pause(self.load_delay)
-                options = call.body.get("options") or {}
-                context = options.get("num_ctx", self.default_context)
-                return self.store.load(name, context, self.load_delay)
+                loaded = self.store.loaded(name, context)
+                if loaded is None:
+                    await pause(self.load_delay)
+                    context = context or self.default_context
+                    loaded = self.store.load(name, context, self.load_delay)
+                return loaded
         finally:
             self._waiting_for_load -= 1
 
     async def _only_load(self, exchange: Exchange, chat: ChatRequest) -> None:
-        reason = "unload" if chat.body.get("keep_alive") in (0, "0", "0s") else "load"
-        document = {"model": chat.model, "created_at": rfc3339(), **_text(chat, "")}
-        document |= {"done": True, "done_reason": reason}
-        await exchange.send(200, go_json(document), JSON_UTF8)
+        gone = keep_alive_seconds(chat.body.get("keep_alive")) == 0
+        reason = {"done_reason": "unload" if gone else "load"}
+        answer = {**ndjson.document(chat, "", done=True), **reason}
+        await exchange.send(200, go_json(answer), JSON_UTF8)
 
     async def _overflowed(self, exchange: Exchange, chat: ChatRequest, loaded: Loaded) -> bool:
         """Deal with a prompt that is too long; True when that was the answer."""
@@ -285,88 +289,71 @@ class Ollama(Side):
     async def _answer(self, exchange: Exchange, chat: ChatRequest, loaded: Loaded) -> None:
         reply = self._reply(chat)
         await pause(reply.delay)
-        last = self._last(chat, reply, loaded)
-        if not chat.stream:
-            await pause(reply.first_token_delay + reply.pace * max(len(reply.tokens) - 1, 0))
-            document = {**last, **_text(chat, reply.text, _extras(chat, reply))}
-            await send_document(exchange, go_json(document), chat.fault, JSON_UTF8)
+        kept = self._kept(chat.options.get("num_ctx", loaded.context))
+        statistics = ndjson.statistics(chat, reply, loaded, kept=kept)
+        if chat.stream:
+            stream = ndjson.lines(chat, reply, statistics)
+            await send_stream(exchange, stream, reply, chat.fault)
             return
-        await send_stream(exchange, _ndjson(chat, reply, last), reply, chat.fault)
+        await pause(reply.first_token_delay + reply.pace * max(len(reply.tokens) - 1, 0))
+        answer = go_json(ndjson.whole(chat, reply, statistics))
+        await send_document(exchange, answer, chat.fault, JSON_UTF8)
 
-    def _last(self, chat: ChatRequest, reply: Reply, loaded: Loaded) -> dict[str, Any]:
-        """The final object: reason and statistics; what is zero is left out."""
-        window = chat.options.get("num_ctx", loaded.context)
-        asked = count_tokens(chat.prompt) if reply.input_tokens is None else reply.input_tokens
-        if chat.truncated:
-            asked = window - max((window - 4) // 2, 1)
-        given = len(reply.tokens) if reply.output_tokens is None else reply.output_tokens
-        load = loaded.take_load_seconds()
-        busy, spent = reply.delay + reply.first_token_delay, reply.pace * given
-        statistics = {
-            "total_duration": int((load + busy + spent) * 1e9) + 1_000_000,
-            "load_duration": int(load * 1e9) + 900_000,
-            "prompt_eval_count": asked,
-            "prompt_eval_duration": int(busy * 1e9),
-            "eval_count": given,
-            "eval_duration": int(spent * 1e9),
-        }
-        return {
-            "model": chat.model,
-            "created_at": rfc3339(),
-            **_text(chat, ""),
-            "done": True,
-            "done_reason": reply.finish_reason,
-            **{name: value for name, value in statistics.items() if value},
-        }
+    def _kept(self, window: int) -> int:
+        """Tokens that a silent truncation leaves of a prompt."""
+        return window - max((window - 4) // 2, 1) if self.version_at_least(0, 30) else window
 
     async def _embed(self, exchange: Exchange) -> None:
-        call = self._embedding_call(exchange, exchange.request.json().get("input"))
+        await self._serve_embedding(exchange, "input", self._embed_document)
+
+    async def _legacy_embed(self, exchange: Exchange) -> None:
+        await self._serve_embedding(exchange, "prompt", self._legacy_document)
+
+    async def _v1_embed(self, exchange: Exchange) -> None:
+        if not exchange.request.json().get("input"):
+            await self._refuse(exchange, 400, "invalid input")
+        else:
+            await self._serve_embedding(exchange, "input", self._v1_document)
+
+    async def _serve_embedding(
+        self, exchange: Exchange, key: str, shape: Callable[[EmbeddingRequest, Loaded], Any]
+    ) -> None:
+        call = self._embedding_call(exchange, exchange.request.json().get(key))
         with self._recorded(call, exchange) as fault:
-            if await fail_early(exchange, fault) or await self._embed_refused(exchange, call):
+            if await fail_early(exchange, fault):
+                return
+            if refusal := self._embed_refusal(call):
+                await self._refuse(exchange, *refusal)
                 return
             async with self._slot(call) as loaded:
                 if loaded is None:
                     await self._refuse(exchange, 503, BUSY)
                     return
-                await self._send_embeddings(exchange, call, loaded)
+                await send_document(exchange, go_json(shape(call, loaded)), fault, JSON_UTF8)
 
-    async def _send_embeddings(
-        self, exchange: Exchange, call: EmbeddingRequest, loaded: Loaded
-    ) -> None:
-        window = min((call.body.get("options") or {}).get("num_ctx", loaded.context), 256) - 2
-        counts = [count_tokens(text) for text in call.texts]
-        if call.body.get("truncate") is False and any(count > window for count in counts):
-            await self._refuse(exchange, 400, "the input length exceeds the context length")
-            return
-        vectors: Any = [self._vector(text, window, call) for text in call.texts]
-        change = EMBEDDING.get(call.fault.kind) if call.fault else None
+    def _embed_document(self, call: EmbeddingRequest, loaded: Loaded) -> dict[str, Any]:
+        load = int(loaded.take_load_seconds() * 1e9)
         document = {
             "model": call.model,
-            "embeddings": change(vectors) if change and vectors else vectors,
-            "total_duration": 14_143_917,
-            "load_duration": int(loaded.take_load_seconds() * 1e9) + 1_019_500,
-            "prompt_eval_count": sum(min(count, window) + 2 for count in counts),
+            "embeddings": _vectors(call, unit=True),
+            "total_duration": load + 14_143_917,
+            "load_duration": load + 1_019_500,
+            "prompt_eval_count": _tokens_read(call),
         }
-        document = {name: value for name, value in document.items() if value != 0}
-        await send_document(exchange, go_json(document), call.fault, JSON_UTF8)
+        return {name: value for name, value in document.items() if value != 0}
 
-    def _vector(self, text: str, window: int, call: EmbeddingRequest) -> list[float]:
-        """The first ``window`` tokens of a text as a unit vector of the wanted width."""
-        vector = raw_vector(" ".join(text.split()[:window]), call.model)
-        numbers: list[float] = normalised(vector[: call.body.get("dimensions")]).tolist()
-        return numbers
+    def _legacy_document(self, call: EmbeddingRequest, _: Loaded) -> dict[str, Any]:
+        vectors = _vectors(call, unit=False)
+        return {"embedding": vectors[0] if vectors else []}
 
-    async def _legacy_embed(self, exchange: Exchange) -> None:
-        call = self._embedding_call(exchange, exchange.request.json().get("prompt"))
-        with self._recorded(call, exchange) as fault:
-            if await fail_early(exchange, fault) or await self._embed_refused(exchange, call):
-                return
-            async with self._slot(call):
-                vectors: Any = [raw_vector(text, call.model).tolist() for text in call.texts]
-                change = EMBEDDING.get(call.fault.kind) if call.fault else None
-                vectors = change(vectors) if change and vectors else vectors
-                document = {"embedding": vectors[0] if vectors else []}
-                await send_document(exchange, go_json(document), fault, JSON_UTF8)
+    def _v1_document(self, call: EmbeddingRequest, _: Loaded) -> dict[str, Any]:
+        rows = [
+            {"object": "embedding", "embedding": vector, "index": index}
+            for index, vector in enumerate(_vectors(call, unit=True))
+        ]
+        used = _tokens_read(call)
+        usage = {"prompt_tokens": used, "total_tokens": used}
+        return {"object": "list", "data": rows, "model": call.model, "usage": usage}
 
     def _embedding_call(self, exchange: Exchange, given: Any) -> EmbeddingRequest:
         body = exchange.request.json()
@@ -380,68 +367,52 @@ class Ollama(Side):
             texts=texts if isinstance(texts, list) else [texts],
         )
 
-    async def _embed_refused(self, exchange: Exchange, call: EmbeddingRequest) -> bool:
-        """Answer what a healthy Ollama refuses; False when the call is fine."""
-        legacy = call.path == "/api/embeddings"
+    def _embed_refusal(self, call: EmbeddingRequest) -> tuple[int, str] | None:
+        """What a healthy Ollama refuses, as (status, text)."""
         if not all(isinstance(text, str) for text in call.texts):
-            await self._refuse(exchange, 400, "invalid input type")
-        elif not self.store.has(call.model):
-            text = f'model "{call.model}" not found, try pulling it first'
-            await self._refuse(exchange, 404, text)
-        elif "embedding" not in self.store.capabilities(call.model):
+            return 400, "invalid input type"
+        if not self.store.has(call.model):
+            return 404, f'model "{call.model}" not found, try pulling it first'
+        if "embedding" not in self.store.capabilities(call.model):
             modern = self.version_at_least(0, 30)
             text = "This server does not support embeddings. Start it with `--embeddings`"
-            text = text if modern else "this model does not support embeddings"
-            await self._refuse(exchange, 501, text)
-        elif call.fault and call.fault.kind == "nan_vectors":
-            text = "embedding contains NaN or Inf values"
-            await self._refuse(exchange, 500 if legacy else 400, text)
-        else:
-            return False
-        return True
+            return 501, text if modern else "this model does not support embeddings"
+        status = 500 if call.path == "/api/embeddings" else 400
+        if call.body.get("truncate") is False and any(map(_too_long, call.texts)):
+            return status, "the input length exceeds the context length"
+        if call.fault and call.fault.kind in ("nan_vectors", "infinite_vectors"):
+            return status, "embedding contains NaN or Inf values"
+        return None
 
 
-def _text(chat: ChatRequest, text: str, extras: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A piece of the answer where the endpoint puts it; the text is always present."""
-    if chat.path == "/api/generate":
-        return {"response": text, **(extras or {})}
-    return {"message": {"role": "assistant", "content": text, **(extras or {})}}
+def _malformed(chat: ChatRequest) -> tuple[int, str] | None:
+    """What is wrong with options, format or keep_alive, as (status, text)."""
+    for option in INTEGER_OPTIONS:
+        if not isinstance(chat.options.get(option, 0), int):
+            return 500, f'option "{option}" must be of type integer'
+    if chat.format is not None and chat.format != "json" and not isinstance(chat.format, dict):
+        return 500, "llama-server returned an error: invalid grammar"
+    kept = chat.body.get("keep_alive")
+    if isinstance(kept, str) and kept.strip("-").isdigit() and kept != "0":
+        return 400, f'time: missing unit in duration "{kept}"'
+    return None
 
 
-def _extras(chat: ChatRequest, reply: Reply) -> dict[str, Any]:
-    """Thinking and tool calls of an answer in one piece."""
-    extras: dict[str, Any] = {}
-    if reply.reasoning and chat.body.get("think") is not False:
-        extras["thinking"] = reply.reasoning
-    if reply.tool_calls:
-        extras["tool_calls"] = [
-            {
-                "id": f"call_{index:08d}",
-                "function": {"index": index, "name": name, "arguments": dict(arguments)},
-            }
-            for index, (name, arguments) in enumerate(reply.tool_calls)
-        ]
-    return extras
+def _too_long(text: str) -> bool:
+    return count_tokens(text) > EMBEDDING_WINDOW - 2
 
 
-def _ndjson(chat: ChatRequest, reply: Reply, last: dict[str, Any]) -> Stream:
-    """The answer as Ollama streams it: thinking, text, tool calls, statistics."""
+def _tokens_read(call: EmbeddingRequest) -> int:
+    """Tokens after truncation, with the two that the model adds to each text."""
+    return sum(min(count_tokens(text) + 2, EMBEDDING_WINDOW) for text in call.texts)
 
-    def line(text: str, extras: dict[str, Any] | None = None) -> bytes:
-        piece = {"model": chat.model, "created_at": rfc3339(), **_text(chat, text, extras)}
-        return go_json({**piece, "done": False})
 
-    extras = _extras(chat, reply)
-    calls = extras.pop("tool_calls", None)
-    tokens = [line(token) for token in reply.tokens]
-    if calls:
-        tokens.append(line("", {"tool_calls": calls}))
-    return Stream(
-        content_type=NDJSON,
-        frame=lambda payload: payload + b"\n",
-        opening=[line("", extras)] if extras else [],
-        tokens=tokens,
-        closing=[go_json(last)],
-        error=b'{"error":"an error was encountered while running the model: unexpected EOF"}\n',
-        late_header=True,
-    )
+def _vectors(call: EmbeddingRequest, *, unit: bool) -> Any:
+    """The vectors of the first tokens of each text, changed as the call's fault says."""
+    vectors = []
+    for text in call.texts:
+        vector = raw_vector(" ".join(text.split()[: EMBEDDING_WINDOW - 2]), call.model)
+        vector = vector[: call.body.get("dimensions")]
+        vectors.append((normalised(vector) if unit else vector).tolist())
+    change = EMBEDDING.get(call.fault.kind) if call.fault else None
+    return change(vectors) if change and vectors else vectors

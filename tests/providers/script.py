@@ -171,9 +171,9 @@ def smallest(schema: Any, root: Mapping[str, Any]) -> Any:
     for key in ("enum", "examples"):
         if key in schema:
             return schema[key][0]
-    for key in ("anyOf", "oneOf", "allOf"):
-        if key in schema:
-            return smallest(schema[key][0], root)
+    union = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
+    if union:
+        return smallest(union[0], root)
     return _smallest_of_type(schema, root)
 
 

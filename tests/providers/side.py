@@ -22,7 +22,7 @@ from tests.providers.script import (
     as_respond,
     echo,
 )
-from tests.providers.wire import Exchange, Listener
+from tests.providers.wire import JSON, Exchange, Listener
 
 Result = TypeVar("Result")
 Route = Callable[[Exchange], Awaitable[None]]
@@ -99,7 +99,7 @@ class Side:
 
     async def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
         """Answer an error in the provider's own envelope."""
-        await exchange.send(status, packed({"error": message}))
+        await exchange.send(status, packed({"error": message}), JSON)
 
     async def _handle(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -114,15 +114,18 @@ class Side:
             if exchange.status is None:
                 await self._refuse(exchange, 500, f"loopback: {error}")
 
-    async def _probe(self, exchange: Exchange) -> bool:
-        """Record a probe; True when a fault has answered it already."""
+    async def _describe(
+        self, exchange: Exchange, status: int, body: bytes, content_type: str | None = JSON
+    ) -> None:
+        """Record a probe and answer it, or fail as told."""
         self.probes.append(exchange.request.path)
         fault = self.probe_faults.popleft() if self.probe_faults else self.probe_fault
         if await fail_early(exchange, fault):
-            return True
-        if fault is not None:
-            await send_document(exchange, b'{"data":[],"models":[]}', fault)
-        return fault is not None
+            return
+        if fault is None or status != 200:
+            await exchange.send(status, body, content_type)
+        else:
+            await send_document(exchange, body, fault, content_type or JSON)
 
     @contextmanager
     def _recorded(self, call: Call, exchange: Exchange) -> Iterator[Fault | None]:
@@ -141,10 +144,10 @@ class Side:
             call.cancelled = True
             raise
         finally:
-            self.in_flight -= 1
             call.status = exchange.status
             call.finished = exchange.complete and not call.cancelled
             call.ended_at = monotonic()
+            self.in_flight -= 1
 
     def _reply(self, chat: ChatRequest) -> Reply:
         answer = self.respond(chat)

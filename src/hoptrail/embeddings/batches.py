@@ -95,7 +95,7 @@ class BatchedEmbedder(Embedder):
 
     async def _rows(self, texts: Sequence[str], kind: TextKind) -> Vectors:
         prefix = self.query_prefix if kind == "query" else self.passage_prefix
-        answer = await self._answer([prefix + text for text in texts], kind)
+        answer = await self._answer([_encodable(prefix + text) for text in texts], kind)
         try:
             return unit_rows(answer, len(texts))
         except ValueError as error:
@@ -111,6 +111,11 @@ class BatchedEmbedder(Embedder):
 
     def _invalid(self, message: str) -> InvalidResponse:
         return InvalidResponse(message, backend=self.backend, model=self.model)
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates: broken documents hold them, and no server can be sent them."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _pause(error: BackendError, *, patient: bool) -> float | None:

@@ -79,8 +79,8 @@ class Endpoint:
         request = self.client().stream(
             method,
             url,
-            json=body,
-            headers=dict(self.headers),
+            content=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **self.headers},
             timeout=httpx.Timeout(self.seconds, connect=CONNECT_SECONDS),
             follow_redirects=False,
         )
@@ -153,9 +153,10 @@ def _wait(response: httpx.Response, document: object) -> float | None:
 
 def said(document: object) -> str:
     """Give the sentence of an error document, whichever of the field's envelopes it is in."""
-    if isinstance(document, dict):
-        inner = document.get("error") or document.get("message") or document.get("detail") or ""
-        return said(inner)
+    for _ in range(3):
+        if isinstance(document, dict):
+            parts = (document.get(name) for name in ("error", "message", "detail"))
+            document = next((part for part in parts if part), "")
     return document[:TEXT_LIMIT] if isinstance(document, str) else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from hoptrail.embeddings.batches import BatchedEmbedder
 from hoptrail.errors import BackendError, BackendUnavailable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ExternalEmbedder(BatchedEmbedder):
     """Asks ``embeddings`` by its async methods and checks the answers like any backend's."""
 
-    backend: ClassVar[str] = "external"  # type: ignore[misc] # the same for all instances
+    backend = "external"
 
     embeddings: Embeddings
 
@@ -35,6 +35,6 @@ class ExternalEmbedder(BatchedEmbedder):
             return await self.embeddings.aembed_documents(texts)
         except BackendError:
             raise
-        except Exception as error:  # noqa: BLE001 # a user's class may raise whatever it likes
+        except Exception as error:  # a user's class may raise whatever it likes
             message = f"{type(error).__name__}: {error}"
             raise BackendUnavailable(message, backend=self.backend, model=self.model) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import httpx
 
@@ -31,7 +30,7 @@ class HuggingFaceEmbedder(BatchedEmbedder):
     attention mask, which the server keeps to itself.
     """
 
-    backend: ClassVar[str] = "huggingface"  # type: ignore[misc] # the same for all instances
+    backend = "huggingface"
 
     model: str = DEFAULT_MODEL
     token: str | None = field(default=None, repr=False)
@@ -51,10 +50,13 @@ class HuggingFaceEmbedder(BatchedEmbedder):
     async def _answer(self, texts: list[str], kind: TextKind) -> object:
         self._require_token()
         if self._openai:
-            body = {"input": texts, "model": self.model, "encoding_format": "float"}
-            return self._indexed(await self._endpoint.ask("POST", str(self._url), body))
-        body = {"inputs": texts, "normalize": True, "truncate": True}
-        return self._pooled(await self._endpoint.ask("POST", str(self._url), body), len(texts))
+            wanted = {"input": texts, "model": self.model, "encoding_format": "float"}
+            return self._indexed(await self._ask_server(wanted))
+        answer = await self._ask_server({"inputs": texts, "normalize": True, "truncate": True})
+        return self._pooled(answer, len(texts))
+
+    async def _ask_server(self, body: dict[str, object]) -> object:
+        return await self._endpoint.ask("POST", str(self._url), body)
 
     def _require_token(self) -> None:
         if not self.token and self._url.host == httpx.URL(ROUTER).host:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import NoReturn
 
 from hoptrail.embeddings.batches import BatchedEmbedder
 from hoptrail.embeddings.endpoint import Clients, Endpoint
@@ -20,7 +20,7 @@ class OllamaEmbedder(BatchedEmbedder):
     model takes are cut by the server, as everywhere.
     """
 
-    backend: ClassVar[str] = "ollama"  # type: ignore[misc] # the same for all instances
+    backend = "ollama"
 
     model: str = "all-minilm"
     host: str = "http://127.0.0.1:11434"
@@ -58,7 +58,7 @@ class OllamaEmbedder(BatchedEmbedder):
                 return str(model.get("digest", ""))
         self._missing()
 
-    def _missing(self) -> None:
+    def _missing(self) -> NoReturn:
         self._endpoint.fail(
             BackendRefused,
             f"Ollama has no model {self.model}: run `ollama pull {self.model}`",

@@ -30,7 +30,8 @@ def unit_rows(rows: object, count: int, width: int | None = None) -> Vectors:
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     if not ((norms > SHORTEST) & (norms < LONGEST)).all():
         raise ValueError(f"a vector has the length {norms.min():.3g} or {norms.max():.3g}")
-    return (found / norms).astype(np.float32)
+    unit: Vectors = (found / norms).astype(np.float32)
+    return unit
 
 
 def _numbers(rows: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -25,6 +25,10 @@ _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, Recu
 _UNKNOWN_FIELD = frozenset({400, 422})
 
 
+class NotAnAnswer(Exception):
+    """The server answered 200 and told of an error in the body; the message is the server's."""
+
+
 class Answer:
     """What has come of an answer so far; gives the proof that it is complete, or raises.
 
@@ -39,8 +43,8 @@ class Answer:
         self._thinking = Thinking()
         self._has_content = False
 
-    def take(self, chunk: ChatGenerationChunk) -> bool:
-        """Strip a chunk of what belongs on the last one; say whether anything is left of it."""
+    def take(self, chunk: ChatGenerationChunk) -> None:
+        """Move what belongs on the last chunk from this one; thinking leaves an empty chunk."""
         message = chunk.message
         assert isinstance(message, AIMessageChunk)
         if chunk.generation_info:
@@ -57,7 +61,6 @@ class Answer:
                 message.content = chunk.text = shown
         if message.tool_call_chunks or str(message.content).strip():
             self._has_content = True
-        return bool(message.content or message.tool_call_chunks or message.additional_kwargs)
 
     def last(self, messages: Sequence[BaseMessage]) -> ChatGenerationChunk:
         """Give the chunk that ends a complete answer.
@@ -145,7 +148,7 @@ class ChatModelBackend(Backend):
         """Build the vendor's chat model for the running event loop."""
 
     @abstractmethod
-    def _arguments(self, options: CallOptions, *, extras: bool) -> dict[str, object]:
+    def _arguments(self, options: CallOptions, *, extras: bool) -> dict[str, Any]:
         """Give the vendor's arguments; ``extras`` are those an older server may not know."""
 
     @abstractmethod
@@ -163,9 +166,7 @@ class ChatModelBackend(Backend):
     async def _ready(self) -> None:
         """Prepare the first call; the model's name is known afterwards."""
 
-    def _warnings(
-        self, messages: Sequence[BaseMessage], usage: UsageMetadata | None
-    ) -> list[str]:
+    def _warnings(self, messages: Sequence[BaseMessage], usage: UsageMetadata | None) -> list[str]:
         """Give what is suspicious about a complete answer."""
         return []
 
@@ -216,8 +217,8 @@ class ChatModelBackend(Backend):
             assert isinstance(chunks, AsyncGenerator)
             async with aclosing(chunks):
                 async for chunk in chunks:
-                    if answer.take(chunk):
-                        yield chunk
+                    answer.take(chunk)
+                    yield chunk
         yield answer.last(messages)
 
     @contextmanager
@@ -233,7 +234,7 @@ class ChatModelBackend(Backend):
             raise self.unavailable("no answer in time") from error
         except (httpx.ConnectError, ConnectionError) as error:
             raise self.unavailable(f"cannot connect ({error})") from error
-        except (TooLarge, httpx.DecodingError) as error:
+        except (NotAnAnswer, TooLarge, httpx.DecodingError) as error:
             raise self.invalid(str(error)) from error
         except httpx.HTTPError as error:
             raise self.unavailable(f"the connection broke ({error})") from error

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from hoptrail.backend import Availability, CallLimits, CallOptions
+from hoptrail.backend import (
+    DEFAULT_LIMITS,
+    SERVER_SAMPLING,
+    Availability,
+    CallLimits,
+    CallOptions,
+    Sampling,
+)
 from hoptrail.connections import HttpRefusal, refuse, shared_client
 from hoptrail.errors import (
     BackendBusy,
     BackendError,
     BackendRefused,
-    BackendUnavailable,
-    InvalidResponse,
     SettingsError,
 )
 from hoptrail.providers.chat import ChatModelBackend
+from hoptrail.providers.completions import Completions
 from hoptrail.refusals import body_of, code_of, estimated_time, kind_of, wait_of, words_of
 
 if TYPE_CHECKING:
@@ -31,8 +38,17 @@ ROUTER = "https://router.huggingface.co"
 
 _DEAD_HOST = "api-inference.huggingface.co"
 _TOKEN_PAGE = "https://huggingface.co/settings/tokens"
-_DRAIN_SECONDS = 0.05
 _PROBE_SECONDS = 1.0
+_ADVICE = {
+    400: "no provider serves this model: set HOPTRAIL_HF_MODEL to one that is served",
+    401: f"HF_TOKEN is not accepted: make one at {_TOKEN_PAGE} with 'Make calls to Inference "
+    "Providers'",
+    402: "the credit is used up: see https://huggingface.co/settings/billing",
+    403: f"HF_TOKEN lacks a right: at {_TOKEN_PAGE} allow it to 'Make calls to Inference "
+    "Providers', or accept the model's licence on its page",
+    404: "it does not serve this: check HOPTRAIL_HF_MODEL and HUGGINGFACE_BASE_URL",
+    410: f"this address was switched off: set HUGGINGFACE_BASE_URL to {ROUTER}",
+}
 
 
 class HuggingFaceBackend(ChatModelBackend):
@@ -51,22 +67,14 @@ class HuggingFaceBackend(ChatModelBackend):
         token: str | None = None,
         base_url: str = ROUTER,
         *,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        max_tokens: int | None = None,
-        limits: CallLimits | None = None,
+        sampling: Sampling = SERVER_SAMPLING,
+        limits: CallLimits = DEFAULT_LIMITS,
     ) -> None:
         super().__init__(model)
         self.base_url = _without_v1(base_url)
-        self.limits = limits or CallLimits()
-        self._token = _checked(token)
-        self._defaults = {
-            "temperature": temperature,
-            "top_p": top_p,
-            "seed": seed,
-            "max_tokens": max_tokens,
-        }
+        self.limits = limits
+        self._token = _header_safe(token)
+        self._sampling = asdict(sampling)
 
     @property
     def is_router(self) -> bool:
@@ -144,10 +152,10 @@ class HuggingFaceBackend(ChatModelBackend):
         if offers is None:
             fix = "choose a model from https://huggingface.co/models?inference_provider=all"
             return self._found("model_missing", f"no provider serves {name}", fix, models)
-        live = {str(offer.get("provider")) for offer in offers if _is_live(offer)}
+        live = _providers(offers, live=True)
         if offers and not live:
             return self._found("down", f"no provider of {name} is live now", "", models)
-        if suffix in {str(o.get("provider")) for o in offers if isinstance(o, dict)} - live:
+        if suffix in _providers(offers, live=False) - live:
             return self._found("down", f"{suffix} does not serve {name} now", "", models)
         return self._found("up", models=models)
 
@@ -179,17 +187,17 @@ class HuggingFaceBackend(ChatModelBackend):
 
         shell = HuggingFaceEndpoint(model=self.base_url, huggingfacehub_api_token=None)
         shell.client = None
-        shell.async_client = _ChatDoor(self.base_url, self._headers(), self.limits)
+        shell.async_client = Completions(self.base_url, self._headers(), self.limits)
         return ChatHuggingFace(llm=shell, stream_usage=True)
 
     def _has_extras(self, options: CallOptions) -> bool:
         return options.output_schema is not None
 
-    def _arguments(self, options: CallOptions, *, extras: bool) -> dict[str, object]:
+    def _arguments(self, options: CallOptions, *, extras: bool) -> dict[str, Any]:
         given = options.model_dump(include={"temperature", "max_tokens"}, exclude_none=True)
         schema = options.output_schema if extras else None
         return {
-            **self._defaults,
+            **self._sampling,
             **given,
             "model": self.model,
             "stop": list(options.stop) if options.stop else None,
@@ -203,86 +211,71 @@ class HuggingFaceBackend(ChatModelBackend):
         return reason if isinstance(reason, str) and reason else None
 
     def _refused(self, refusal: HttpRefusal) -> BackendError:
-        loading = estimated_time(body_of(refusal.text)) is not None
-        kind = kind_of(refusal.status, loading=loading or "retry-after" in refusal.headers)
+        comes_back = estimated_time(body_of(refusal.text)) is not None
+        kind = kind_of(refusal.status, loading=comes_back or "retry-after" in refusal.headers)
         if code_of(refusal.text) == "model_not_supported":
             kind = BackendRefused
-        said = words_of(refusal.text)
+        said = words_of(refusal.text) or "no reason given"
         if self._token:
             said = said.replace(self._token, "***")
-        message = self._advice.get(refusal.status, "") if kind is BackendRefused else ""
-        told = " ".join(part.format(backend=self) for part in (message,) if part)
+        advice = f" ({self._advice(refusal.status)})" if kind is BackendRefused else ""
         return kind(
-            f"HTTP {refusal.status}: {said or kind.__doc__}" + (f" ({told})" if told else ""),
+            f"HTTP {refusal.status}: {said}{advice}",
             backend=self.name,
             model=self.model,
             status=refusal.status,
             retry_after=wait_of(refusal),
         )
 
-    _advice: ClassVar[dict[int, str]] = {
-        400: "no provider serves this model: set HOPTRAIL_HF_MODEL to one that is served",
-        401: f"HF_TOKEN is not accepted: make one at {_TOKEN_PAGE} with 'Make calls to "
-        "Inference Providers'",
-        402: "the credit is used up: see https://huggingface.co/settings/billing",
-        403: f"HF_TOKEN lacks a right: at {_TOKEN_PAGE} allow it to 'Make calls to Inference "
-        "Providers', or accept the model's licence",
-        404: "{backend.base_url} does not serve {backend.model}: check HOPTRAIL_HF_MODEL and "
-        "HUGGINGFACE_BASE_URL",
-        410: f"this address was switched off: set HUGGINGFACE_BASE_URL to {ROUTER}",
+    def _advice(self, status: int) -> str:
+        if status in (401, 403) and not self.is_router:
+            return f"{self.base_url} does not accept the key it was sent"
+        return _ADVICE.get(status, f"check {self.base_url} and the model {self.model}")
+
+
+def _models_in(body: object) -> dict[str, Sequence[object]]:
+    """Give the providers of each model on a list of models."""
+    data = (body.get("data") if isinstance(body, dict) else None) or []
+    return {
+        str(entry["id"]): entry.get("providers") or ()
+        for entry in data
+        if isinstance(entry, dict) and "id" in entry
     }
 
 
-class _ChatDoor:
-    """Speaks ``/v1/chat/completions`` in place of huggingface_hub's ``AsyncInferenceClient``.
-
-    Its one public method is what ``ChatHuggingFace`` calls, so nothing here leans on the Hub
-    library's private parts. What the wire taught: `[DONE]` is spelled in several ways or
-    missing, text may hold line separators that are no line ends, usage comes anywhere.
-    """
-
-    def __init__(self, base_url: str, headers: Mapping[str, str], limits: CallLimits) -> None:
-        self._url = f"{base_url}/v1/chat/completions"
-        self._headers = headers
-        patience = max(limits.first_token, limits.idle)
-        self._timeout = httpx.Timeout(patience, connect=limits.connect)
-
-    async def chat_completion(
-        self, *, messages: Sequence[Mapping[str, object]], stream: bool, **parameters: object
-    ) -> AsyncGenerator[dict[str, object], None]:
-        """Open a streamed completion; gives OpenAI chunks."""
-        assert stream
-        asked = {name: value for name, value in parameters.items() if value is not None}
-        return self._chunks({**asked, "messages": messages, "stream": True})
-
-    async def _chunks(self, body: object) -> AsyncGenerator[dict[str, object], None]:
-        async with shared_client().stream(
-            "POST", self._url, json=body, headers=self._headers, timeout=self._timeout
-        ) as response:
-            await refuse(response)
-            parts = response.aiter_bytes()
-            assert isinstance(parts, AsyncGenerator)
-            async with aclosing(parts):
-                rest = b""
-                async for part in parts:
-                    *lines, rest = (rest + part).split(b"\n")
-                    for event in _events(lines):
-                        yield event
-                    if any(map(_is_done, lines)):
-                        return await _drained(parts)
-                for event in _events([rest]):
-                    yield event
+def _providers(offers: Iterable[object], *, live: bool) -> set[str]:
+    return {
+        str(offer.get("provider"))
+        for offer in offers
+        if isinstance(offer, dict) and (not live or offer.get("status", "live") == "live")
+    }
 
 
-async def _drained(parts: AsyncGenerator[bytes, None]) -> None:
-    """Read what little may follow the end, so that the connection can be used again."""
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in parts:
-                pass
-    except (TimeoutError, httpx.HTTPError):
-        return
+def _json_schema(schema: Mapping[str, object]) -> dict[str, object]:
+    """Give OpenAI's form, which the router, vLLM, Ollama and TGI all read."""
+    name = re.sub(r"\W", "_", str(schema.get("title", "answer")))[:64]
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": name, "schema": schema, "strict": True},
+    }
 
 
-def _is_done(line: bytes) -> bool:
-    return line.startswith(b"data:") and line[5:].strip() == b"[DONE]"
+def _tool_choice(options: CallOptions) -> object:
+    choice = options.tool_choice
+    if not options.tools or choice in (None, "auto", "required", "none"):
+        return choice if options.tools else None
+    return {"type": "function", "function": {"name": choice}}
+
+
+def _without_v1(url: str) -> str:
+    address = url.strip().rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
+    if not address.startswith(("http://", "https://")):
+        raise SettingsError(f"HUGGINGFACE_BASE_URL is no web address: {url!r}")
+    return address
+
+
+def _header_safe(token: str | None) -> str | None:
+    token = (token or "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise SettingsError("HF_TOKEN holds characters that no token has: copy it again")
+    return token or None

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -63,24 +62,36 @@ class Draft:
 
     def __init__(self, folder: Path) -> None:
         self._file = index_file(folder)
-        self.set_aside: Path | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._before: Manifest | None = None
+        self.record: SpaceRecord | None = None
+        """The space that the index was in before."""
+        self.changed = False
+        """Whether any passage came or went."""
+        self.warnings: list[str] = []
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        assert self._connection is not None, "begin() comes first"
+        return self._connection
+
+    def begin(self) -> None:
+        """Take the index for writing; a damaged one is set aside, to start anew."""
         try:
             self._begin()
-        except IndexDamaged:
-            self._set_aside()
+        except IndexDamaged as error:
+            self.close()
+            self.warnings.append(f"{error} It is {self._set_aside()}.")
             self._begin()
 
     def _begin(self) -> None:
-        self._database = connect(self._file, writing=True)
-        try:
-            with sqlite_errors(self._file):
-                self._database.execute("PRAGMA journal_mode = WAL")
-                self._database.execute("BEGIN IMMEDIATE")
-                self.before = self._manifest_before()
-                self.space = read_space(self._database, self.before) if self.before else None
-        except BaseException:
-            self._database.close()
-            raise
+        self._connection = connect(self._file, writing=True)
+        with sqlite_errors(self._file):
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("BEGIN IMMEDIATE")
+            self._before = self._manifest_before()
+            if self._before is not None:
+                self.record = read_space(self._database, self._before)
 
     def _manifest_before(self) -> Manifest | None:
         (written,) = self._database.execute("PRAGMA user_version").fetchone()
@@ -91,12 +102,13 @@ class Draft:
         self._database.execute(f"PRAGMA user_version = {FORMAT}")
         return None
 
-    def _set_aside(self) -> None:
+    def _set_aside(self) -> Path:
         """Keep the damaged file for whoever wants to look at it, out of the way."""
-        self.set_aside = self._file.with_suffix(".damaged")
-        os.replace(self._file, self.set_aside)
+        kept = self._file.with_suffix(".damaged")
+        os.replace(self._file, kept)
         for rest in ("-wal", "-shm"):
             self._file.with_name(self._file.name + rest).unlink(missing_ok=True)
+        return kept
 
     def sources(self) -> dict[str, str]:
         """Give the digest of each source in the index by its name."""
@@ -104,6 +116,7 @@ class Draft:
 
     def remove(self, source: str) -> None:
         """Take a source and its passages out."""
+        self.changed = True
         self._database.execute("DELETE FROM passages WHERE source = ?", (source,))
         self._database.execute("DELETE FROM sources WHERE name = ?", (source,))
 
@@ -166,7 +179,9 @@ class Draft:
             "ORDER BY number LIMIT ?",
             (limit,),
         ).fetchall()
-        return [(number, embedded_text(title, text), source) for number, title, text, source in rows]
+        return [
+            (number, embedded_text(title, text), source) for number, title, text, source in rows
+        ]
 
     def set_vectors(self, numbers: Sequence[int], vectors: Vectors) -> None:
         """Store the vectors of passages, at half precision (which costs no recall)."""
@@ -182,29 +197,32 @@ class Draft:
         with sqlite_errors(self._file):
             self._database.execute("UPDATE passages SET vector = NULL WHERE vector NOT NULL")
 
-    def commit(self, space: SpaceRecord | None) -> Manifest:
-        """Work out words and graph, and make this the version that readers see."""
+    def commit(self, record: SpaceRecord | None) -> int:
+        """Make this the version that readers see; give how many passages it has."""
+        if self._before and not self.changed and record is self.record:
+            return self._before.passages
         with sqlite_errors(self._file):
-            blobs = {"words": WordIndex.build(self.texts()).dump(), "graph": self._graph().dump()}
-            if space is not None:
-                blobs["canaries"] = pack(canaries=space.canaries)
-                if space.dumped is not None:
-                    blobs["embedder"] = space.dumped
-            self._database.execute("DELETE FROM blobs")
-            self._database.executemany("INSERT INTO blobs VALUES (?, ?)", blobs.items())
+            self._write_blobs(record)
             manifest = Manifest(
                 version=uuid.uuid4().hex,
                 passages=self.count(),
                 sources=len(self.sources()),
-                space=None if space is None else space.space,
+                space=record and record.space,
                 checksum=checksum(self._database),
             )
             self._database.execute("DELETE FROM manifest")
-            self._database.execute(
-                "INSERT INTO manifest VALUES (?)", (manifest.model_dump_json(),)
-            )
+            self._database.execute("INSERT INTO manifest VALUES (?)", (manifest.model_dump_json(),))
             self._database.execute("COMMIT")
-        return manifest
+        return manifest.passages
+
+    def _write_blobs(self, record: SpaceRecord | None) -> None:
+        blobs = {"words": WordIndex.build(self.texts()).dump(), "graph": self._graph().dump()}
+        if record is not None:
+            blobs["canaries"] = pack(canaries=record.canaries)
+            if record.dumped is not None:
+                blobs["embedder"] = record.dumped
+        self._database.execute("DELETE FROM blobs")
+        self._database.executemany("INSERT INTO blobs VALUES (?, ?)", blobs.items())
 
     def _graph(self) -> PassageGraph:
         rows = self._database.execute(
@@ -216,9 +234,9 @@ class Draft:
 
     def close(self) -> None:
         """End the transaction; without a `commit` the index is what it was before."""
-        with closing(self._database):
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def embedded_text(title: str, text: str) -> str:

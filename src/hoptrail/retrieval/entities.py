@@ -22,14 +22,14 @@ _PUNCTUATION = re.compile(r"[\"“”‘`,.]")
 
 _CONNECTORS = "of|the|de|and|for|in|von|van|la|le|du|del|al|bin|&"
 
-_OPENERS = frozenset(
+_OPENING_WORDS = (
     "a an the this that these those he she it they we you i his her hers its their theirs our your "
     "my who whom whose which what when where why how in on at by for from with of to into as after "
     "before during since until while although though because if but and or nor so yet then there "
-    "here also however is are was were do does did has have had can could may will would".split()
+    "here also however is are was were do does did has have had can could may will would"
 )
+_OPENERS = frozenset(_OPENING_WORDS.split())
 """Words that are capitalised because a sentence opens with them."""
-
 
 
 @cache

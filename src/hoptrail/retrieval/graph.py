@@ -18,6 +18,10 @@ from hoptrail.retrieval.entities import named_in
 
 RESTART = 0.2
 ROUNDS = 6
+_RADIUS = np.float32((1 - RESTART) ** 2 / 2)
+_CENTRE = 1 - _RADIUS
+"""The eigenvalues of one minus two damped steps lie within ``_RADIUS`` of ``_CENTRE``."""
+
 SEED_PASSAGES = 20
 SEED_SHARPNESS = 4
 """Passage seeds are weighted by their fused score to this power."""
@@ -41,12 +45,14 @@ class _Rows:
     count: int
 
     @classmethod
-    def of(cls, rows: NDArray[np.int32], columns: NDArray[np.int32], weights: Mass, count: int) -> _Rows:
+    def of(
+        cls, rows: NDArray[np.int32], columns: NDArray[np.int32], weights: Mass, count: int
+    ) -> _Rows:
         order = np.argsort(rows, kind="stable")
         sizes = np.bincount(rows, minlength=count)
         filled = np.flatnonzero(sizes)
         starts = (np.cumsum(sizes) - sizes)[filled]
-        return cls(filled, starts, columns[order].astype(np.intp), weights[order].astype(np.float32), count)
+        return cls(filled, starts, columns[order].astype(np.intp), weights[order], count)
 
     def times(self, values: Mass) -> Mass:
         product = np.zeros(self.count, np.float32)
@@ -126,21 +132,19 @@ class PassageGraph:
         two-step walk is reversible, so the spectrum is real and within known bounds, and each
         of the few rounds shrinks the error to a quarter.
         """
-        kept = 1 - RESTART
-        target = RESTART * passages + kept * RESTART * self._to_passages.times(names)
-        centre, radius = 1 - kept**2 / 2, kept**2 / 2
-        rate = radius / centre
-        found = np.zeros_like(passages)
-        change = target / np.float32(centre)
+        restart, kept = np.float32(RESTART), np.float32(1 - RESTART)
+        missing = restart * passages + kept * restart * self._to_passages.times(names)
+        found = np.zeros_like(missing)
+        change = missing / _CENTRE
+        ratio = _RADIUS / _CENTRE
         for _ in range(ROUNDS):
             found += change
-            target = target - change + kept**2 * self._two_steps(change)
-            faster = 1 / (2 * centre / radius - rate)
-            change = np.float32(faster * rate) * change + np.float32(2 * faster / radius) * target
-            rate = faster
+            missing += kept * kept * self._two_steps(change) - change
+            previous, ratio = ratio, 1 / (2 * _CENTRE / _RADIUS - ratio)
+            change = ratio * previous * change + 2 * ratio / _RADIUS * missing
         found = np.maximum(found, 0)
         found[self._unlinked] = passages[self._unlinked]
-        return found, kept * self._to_names.times(found) + RESTART * names
+        return found, kept * self._to_names.times(found) + restart * names
 
     def _two_steps(self, on_passages: Mass) -> Mass:
         return self._to_passages.times(self._to_names.times(on_passages))

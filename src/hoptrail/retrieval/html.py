@@ -6,10 +6,11 @@ import re
 from html.parser import HTMLParser
 
 _SILENT = frozenset(("script", "style", "noscript", "template", "svg"))
-_BLOCKS = frozenset(
+_BLOCK_TAGS = (
     "address article aside blockquote br dd div dl dt figcaption figure footer form h1 h2 h3 h4 h5 "
-    "h6 header hr li main nav ol p pre section table td th title tr ul".split()
+    "h6 header hr li main nav ol p pre section table td th title tr ul"
 )
+_BLOCKS = frozenset(_BLOCK_TAGS.split())
 
 
 def html_text(markup: str) -> tuple[str, str]:

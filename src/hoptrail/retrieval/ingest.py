@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from hoptrail.errors import AllBackendsFailed, BackendError, NoBackend, RetrievalError, SpaceMismatch
+from hoptrail.errors import BackendError, HoptrailError, RetrievalError, SpaceMismatch
 from hoptrail.retrieval.documents import Skip, SourceFile, Unreadable, find
 from hoptrail.retrieval.draft import Draft
 from hoptrail.retrieval.store import SpaceRecord
@@ -82,33 +82,139 @@ async def ingest(
         RetrievalError: a path does not exist, no document is readable, the index cannot be
             written, or another ingestion is writing it.
     """
-    # One thread for all of it: SQLite work stays in order, even when this call is cancelled.
-    with_thread = ThreadPoolExecutor(1, thread_name_prefix="hoptrail-ingest")
-    ingestion = _Ingestion(with_thread, embedders, progress)
-    try:
-        return await ingestion.run([Path(path) for path in paths], Path(index_path))
-    finally:
-        ingestion.close()
+    ingestion = _Ingestion(embedders, progress)
+    return await ingestion.run([Path(path) for path in paths], Path(index_path))
 
 
-@dataclass
 class _Ingestion:
-    thread: ThreadPoolExecutor
-    embedders: EmbedderSource | None
-    progress: Progress | None
-    started: float = field(default_factory=time.monotonic)
-    counts: dict[str, int] = field(
-        default_factory=lambda: {"added": 0, "changed": 0, "removed": 0, "unchanged": 0}
-    )
-    skipped: list[Skip] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    draft: Draft | None = None
+    def __init__(self, embedders: EmbedderSource | None, progress: Progress | None) -> None:
+        # One thread for all of it: SQLite's work stays in order even when the call is cancelled.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hoptrail-ingest")
+        self._embedders = embedders
+        self._progress = progress or (lambda done, total, path: None)
+        self._counts = dict.fromkeys(("added", "changed", "removed", "unchanged"), 0)
+        self._skipped: list[Skip] = []
+        self._warnings: list[str] = []
 
     async def run(self, paths: Sequence[Path], folder: Path) -> IngestReport:
-        files, skipped = await self._in_thread(find, paths)
-        self.skipped += skipped
-        draft = await self._in_thread(self._open, folder)
-        if draft.set_aside:
-            self.warnings.append(f"the index was damaged; its file is kept as {draft.set_aside}")
-        await self._take_in(draft, files)
-        ...
+        started = time.monotonic()
+        draft = Draft(folder)
+        try:
+            files, self._skipped = await self._in_thread(find, paths)
+            await self._in_thread(draft.begin)
+            await self._take_in(draft, files)
+            record = await self._embed(draft)
+            passages = await self._in_thread(draft.commit, record)
+        finally:
+            # Queued behind whatever the thread is still doing, and not waited for.
+            self._thread.submit(draft.close)
+            self._thread.shutdown(wait=False)
+        return IngestReport(
+            **self._counts,
+            skipped=tuple(self._skipped),
+            passages=passages,
+            space=record and record.space,
+            seconds=time.monotonic() - started,
+            warnings=(*draft.warnings, *self._warnings),
+        )
+
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(work, *args, **kwargs))
+
+    async def _take_in(self, draft: Draft, files: Sequence[SourceFile]) -> None:
+        before = await self._in_thread(draft.sources)
+        readable = set()
+        for done, file in enumerate(files, 1):
+            try:
+                kind = await self._in_thread(self._refresh, draft, file, before.get(file.name))
+            except Unreadable as reason:
+                self._skipped.append((file.name, str(reason)))
+            else:
+                self._counts[kind] += 1
+                readable.add(file.name)
+            self._progress(done, len(files), file.name)
+        if not readable:
+            raise RetrievalError(_nothing_to_read(self._skipped))
+        for gone in before.keys() - readable:
+            await self._in_thread(draft.remove, gone)
+            self._counts["removed"] += 1
+
+    def _refresh(self, draft: Draft, file: SourceFile, known: str | None) -> str:
+        digest = file.digest()
+        if digest == known:
+            return "unchanged"
+        self._skipped += draft.replace(file, digest)
+        return "changed" if known else "added"
+
+    async def _embed(self, draft: Draft) -> SpaceRecord | None:
+        """Bring all passages into one space: that of the best embedder that lasts to the end."""
+        failed: set[str] = set()
+        while self._embedders is not None:
+            try:
+                embedder = await self._embedders.first()
+                if embedder.backend in failed:
+                    break
+                return await self._embed_with(draft, embedder)
+            except (BackendError, SpaceMismatch) as error:
+                failed.add(embedder.backend)
+                self._warnings.append(f"{embedder.backend} failed while embedding: {error}")
+            except HoptrailError as error:
+                self._warnings.append(f"no embedder: {error}")
+                break
+        if self._embedders is not None and not draft.changed:
+            return draft.record
+        await self._in_thread(draft.forget_vectors)
+        return None
+
+    async def _embed_with(self, draft: Draft, embedder: Embedder) -> SpaceRecord:
+        dumped = None
+        if isinstance(embedder, CorpusEmbedder):
+            if draft.record and not draft.changed and await _readable(draft.record, embedder):
+                return draft.record
+            fitted = await self._in_thread(_fitted, embedder, draft)
+            embedder, dumped = fitted, fitted.dump()
+        record = SpaceRecord(await embedder.space(), await embedder.canaries(), dumped)
+        if draft.record is not None and _agree(draft.record, record):
+            record = draft.record
+        else:
+            await self._in_thread(draft.forget_vectors)
+        await self._embed_passages(draft, embedder)
+        if not canaries_agree(record.canaries, await embedder.canaries()):
+            raise SpaceMismatch("its vectors changed while the documents were being embedded")
+        return record
+
+    async def _embed_passages(self, draft: Draft, embedder: Embedder) -> None:
+        total = await self._in_thread(draft.count, to_embed=True)
+        done = 0
+        while batch := await self._in_thread(draft.to_embed, BATCH):
+            vectors = await embedder.embed([text for _, text, _ in batch], "passage")
+            await self._in_thread(draft.set_vectors, [number for number, _, _ in batch], vectors)
+            done += len(batch)
+            self._progress(done, total, batch[-1][2])
+
+
+def _fitted(embedder: CorpusEmbedder, draft: Draft) -> CorpusEmbedder:
+    return embedder.fitted(draft.texts())
+
+
+def _agree(ours: SpaceRecord, theirs: SpaceRecord) -> bool:
+    return ours.dumped == theirs.dumped and canaries_agree(ours.canaries, theirs.canaries)
+
+
+async def _readable(record: SpaceRecord, embedder: CorpusEmbedder) -> bool:
+    """Say whether an unchanged index may stay in its space although only ``embedder`` is up.
+
+    A model's space stays: it will be up again, and a space of the corpus is the last resort.
+    """
+    if record.dumped is None:
+        return True
+    return canaries_agree(record.canaries, await embedder.restored(record.dumped).canaries())
+
+
+def _nothing_to_read(skipped: Sequence[Skip]) -> str:
+    if not skipped:
+        return "there is no document to ingest"
+    path, reason = skipped[0]
+    rest = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+    return f"no document can be read; skipped {path} ({reason}){rest}"

@@ -26,6 +26,7 @@ FILE_NAME = "index.db"
 FORMAT = 1
 BUSY_SECONDS = 5.0
 
+
 class Manifest(BaseModel):
     """What one version of an index says about itself."""
 

@@ -15,11 +15,11 @@ from hoptrail.retrieval.arrays import pack, pack_names, unpack, unpack_names
 K1 = 1.2
 B = 0.75
 
-STOP_WORDS = frozenset(
+_LUCENE_ENGLISH = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then "
-    "there these they this to was will with".split()
+    "there these they this to was will with"
 )
-"""Lucene's English stop list."""
+STOP_WORDS = frozenset(_LUCENE_ENGLISH.split())
 
 _WORD = re.compile(r"\w\w+")
 
@@ -49,8 +49,9 @@ def stems(of: Collection[str]) -> dict[str, str]:
 
 
 class WordIndex:
-    """BM25 in Lucene's form: the sum over the question's words t of
+    """BM25 in Lucene's form.
 
+    A passage's score is the sum over the question's words, found tf times in it, of
     ``ln(1 + (N - df + .5) / (df + .5)) * tf / (tf + k1 * (1 - b + b * length / mean length))``.
 
     Unlike SQLite's own ``bm25()`` no term is ever negative or nil, so that scores mean

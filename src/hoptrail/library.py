@@ -1,0 +1,81 @@
+"""The documents of a trail: brought up to date once, then searched."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hoptrail.errors import RetrievalError
+from hoptrail.evidence import Retrieval
+
+if TYPE_CHECKING:
+    from hoptrail.embeddings import EmbedderChain
+    from hoptrail.retrieval.index import Index
+    from hoptrail.retrieval.ingest import IngestReport
+
+Progress = Callable[[int, int, str], None]
+
+
+class Library:
+    """Documents, or an index built before, behind one `search`.
+
+    Nothing is read before the first search, or before `prepare`. ``index`` is the index's
+    folder; without one, documents are indexed under ``home``, by the address of what was given.
+    """
+
+    def __init__(
+        self,
+        docs: Sequence[Path],
+        index: Path | None,
+        home: Path,
+        embedders: Callable[[], EmbedderChain],
+    ) -> None:
+        self.docs = tuple(path.expanduser().absolute() for path in docs)
+        self.folder = index.expanduser().absolute() if index else _folder(home, self.docs)
+        self._embedders = embedders
+        self._index: Index | None = None
+        self._opening = asyncio.Lock()
+
+    async def prepare(self, progress: Progress | None = None) -> IngestReport | None:
+        """Bring the index up to date with the documents; None when there are none to read.
+
+        Raises:
+            RetrievalError: the documents or the index cannot be read.
+        """
+        from hoptrail.retrieval.index import Index
+        from hoptrail.retrieval.ingest import ingest
+
+        report = None
+        async with self._opening:
+            if self.docs:
+                report = await ingest(
+                    self.docs, self.folder, embedders=self._embedders(), progress=progress
+                )
+            elif not self.folder.exists():
+                raise RetrievalError(
+                    f"there is no index at {self.folder}: `hoptrail ingest PATH --index "
+                    f"{self.folder}` makes one"
+                )
+            self._index = await asyncio.to_thread(Index.open, self.folder)
+        return report
+
+    async def search(self, question: str, k: int) -> Retrieval:
+        """Give the best ``k`` passages for a question."""
+        if self._index is None:
+            await self.prepare()
+        assert self._index is not None  # prepare has opened it
+        return await self._index.search(question, k=k, embedders=self._embedders())
+
+    async def similarity(self, text: str, others: Sequence[str]) -> list[float]:
+        """Give the cosine of a text with each of some others, by the first embedder that is up."""
+        embedder = await self._embedders().first()
+        vectors = await embedder.embed([text, *others], "passage")
+        return [float(cosine) for cosine in vectors[1:] @ vectors[0]]
+
+
+def _folder(home: Path, docs: Sequence[Path]) -> Path:
+    address = hashlib.sha256("\n".join(map(str, docs)).encode()).hexdigest()[:16]
+    return home / "indexes" / address

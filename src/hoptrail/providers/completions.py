@@ -1,0 +1,158 @@
+"""OpenAI's chat completions as the servers really stream them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+
+from hoptrail.backend import CallLimits
+from hoptrail.connections import HttpRefusal, refuse, shared_client
+from hoptrail.providers.chat import NotAnAnswer
+from hoptrail.refusals import estimated_time, words_of
+
+Chunk = dict[str, Any]  # Any: JSON of a foreign server, read by LangChain
+
+_DRAIN_SECONDS = 0.05
+_THOUGHTS = ("reasoning_content", "reasoning")
+
+
+class Completions:
+    """Speaks ``/v1/chat/completions`` in place of huggingface_hub's ``AsyncInferenceClient``.
+
+    Its one public method is what ``ChatHuggingFace`` calls, so nothing here leans on the Hub
+    library's private parts. What the wire taught: `[DONE]` is spelled in several ways or
+    missing, text may hold line separators that are no line ends, usage comes anywhere.
+    """
+
+    def __init__(self, base_url: str, headers: Mapping[str, str], limits: CallLimits) -> None:
+        self._url = f"{base_url}/v1/chat/completions"
+        self._headers = headers
+        patience = max(limits.first_token, limits.idle)
+        self._timeout = httpx.Timeout(patience, connect=limits.connect)
+
+    async def chat_completion(
+        self, *, messages: Sequence[Mapping[str, object]], stream: bool, **parameters: object
+    ) -> AsyncGenerator[Chunk, None]:
+        """Open a streamed completion; gives OpenAI chunks."""
+        assert stream
+        asked = {name: value for name, value in parameters.items() if value is not None}
+        return self._chunks({**asked, "messages": messages, "stream": True})
+
+    async def _chunks(self, body: object) -> AsyncGenerator[Chunk, None]:
+        async with shared_client().stream(
+            "POST", self._url, json=body, headers=self._headers, timeout=self._timeout
+        ) as response:
+            await refuse(response)
+            parts = response.aiter_bytes()
+            assert isinstance(parts, AsyncGenerator)
+            async with aclosing(parts):
+                rest = b""
+                async for part in parts:
+                    *lines, rest = (rest + part).split(b"\n")
+                    for chunk in _joined(map(_read, lines)):
+                        yield chunk
+                    if any(map(_is_done, lines)):
+                        await _drain(parts)
+                        return
+                for chunk in _joined([_read(rest)]):
+                    yield chunk
+
+
+async def _drain(parts: AsyncGenerator[bytes, None]) -> None:
+    """Read what little may follow the end, so that the connection can be used again."""
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in parts:
+                pass
+    except (TimeoutError, httpx.HTTPError):
+        return
+
+
+def _is_done(line: bytes) -> bool:
+    return line.startswith(b"data:") and line[5:].strip() == b"[DONE]"
+
+
+def _read(line: bytes) -> Chunk | None:
+    """Give the chunk of one line, tidied; None for comments and what only keeps alive."""
+    # A server that refuses with 200 sends its error as plain JSON.
+    data = line[5:].strip() if line.startswith(b"data:") else line.strip()
+    if not data.startswith((b"{", b"[")):
+        if data and line.startswith(b"data:"):
+            raise NotAnAnswer("a line of the stream is not JSON")
+        return None
+    if data == b"[DONE]":
+        return None
+    chunk = json.loads(data)
+    if not isinstance(chunk, dict) or chunk.get("error") is not None:
+        raise _told(chunk, data.decode("utf-8", "replace"))
+    choices = chunk["choices"]
+    if not _counted(chunk.get("usage")):
+        chunk["usage"] = None
+    if not choices:
+        return chunk
+    return chunk if _tidied(choices[0]) or chunk["usage"] else None
+
+
+def _tidied(choice: dict[str, Any]) -> bool:  # Any: JSON of a foreign server
+    """Bring a choice into the form LangChain reads; say whether it holds anything."""
+    delta = choice["delta"] = choice.get("delta") or choice.get("message") or {}
+    if "role" in delta:
+        delta["role"] = "assistant"
+    for name in _THOUGHTS:
+        if delta.get(name):
+            return True
+    return bool(delta.get("content") or delta.get("tool_calls") or choice.get("finish_reason"))
+
+
+def _joined(chunks: Iterable[Chunk | None]) -> Iterator[Chunk]:
+    """Join plain text that arrived in one piece: less work, and nothing waits for it."""
+    last: Chunk | None = None
+    for chunk in chunks:
+        if chunk is None:
+            continue
+        if last is not None and _is_text(last) and _is_text(chunk):
+            last["choices"][0]["delta"]["content"] += chunk["choices"][0]["delta"]["content"]
+            continue
+        if last is not None:
+            yield last
+        last = chunk
+    if last is not None:
+        yield last
+
+
+def _is_text(chunk: Chunk) -> bool:
+    if len(chunk["choices"]) != 1 or chunk["usage"]:
+        return False
+    choice = chunk["choices"][0]
+    if choice.get("finish_reason") or choice.get("logprobs"):
+        return False
+    delta = choice["delta"]
+    return isinstance(delta.get("content"), str) and not delta.get("tool_calls")
+
+
+def _counted(usage: object) -> bool:
+    """Say whether a usage block holds the counts that LangChain reads."""
+    if not isinstance(usage, dict):
+        return False
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return all(type(usage.get(name, 0)) is int for name in names)
+
+
+def _told(body: object, text: str) -> Exception:
+    """Give the error that a body with status 200 tells of."""
+    if not isinstance(body, dict):
+        return NotAnAnswer("the answer is no JSON object")
+    error = body["error"]
+    status = (
+        (error.get("http_status_code") or error.get("code")) if isinstance(error, dict) else None
+    )
+    if isinstance(status, int) and status >= 400:
+        return HttpRefusal(status, {}, text)
+    if estimated_time(body) is not None or body.get("error_type") == "overloaded":
+        return HttpRefusal(429, {}, text)
+    return NotAnAnswer(words_of(text))

@@ -1,0 +1,302 @@
+"""Ollama's own chat API."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import httpx
+from langchain_core.messages import BaseMessage
+
+from hoptrail.backend import SERVER_SAMPLING, Availability, CallLimits, CallOptions, Sampling
+from hoptrail.connections import (
+    HttpRefusal,
+    refuse,
+    shared_client,
+    shared_transport,
+    ssl_context,
+)
+from hoptrail.errors import BackendError, BackendRefused, SettingsError
+from hoptrail.providers.chat import ChatModelBackend, NotAnAnswer
+from hoptrail.refusals import body_of, kind_of, wait_of, words_of
+
+if TYPE_CHECKING:
+    from langchain_core.messages.ai import UsageMetadata
+    from langchain_ollama import ChatOllama
+
+OLLAMA_LIMITS = CallLimits(first_token=180.0)
+"""While a model loads from a slow disk no byte comes: the wait for the first is long."""
+
+_DEFAULT_PORT = 11434
+_PROBE_SECONDS = 1.0
+_EMBEDDING_NAMES = ("embed", "minilm", "bge-", "e5-", "rerank")
+_EMBEDDING_FAMILIES = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "xlm-roberta"})
+_MOST_CHARACTERS_PER_TOKEN = 6
+_ENDS = frozenset({"", "stop", "length"})
+
+
+class OllamaBackend(ChatModelBackend):
+    """A chat model of an Ollama server.
+
+    ``model`` None takes the first installed one that can chat and runs on that server.
+    ``num_ctx`` is always sent, and always the same: unset, the server cuts long prompts
+    silently, and a changed one makes it load the model again. ``think`` lets a reasoning model
+    think aloud before it answers. ``token`` is for a server behind a proxy or ollama.com; without
+    it no key is sent, whatever is in the environment.
+    """
+
+    name = "ollama"
+
+    def __init__(  # noqa: PLR0913 - each is a field of Ollama's own request
+        self,
+        model: str | None = None,
+        host: str = "",
+        *,
+        num_ctx: int = 8192,
+        keep_alive: int | str | None = "10m",
+        think: bool = False,
+        token: str | None = None,
+        sampling: Sampling = SERVER_SAMPLING,
+        limits: CallLimits = OLLAMA_LIMITS,
+    ) -> None:
+        super().__init__(model)
+        self.base_url = ollama_address(host)
+        self.limits = limits
+        self.num_ctx = num_ctx
+        self._keep_alive = keep_alive
+        self._think = think
+        self._authorization = f"Bearer {token}" if token else _basic(host)
+        self._options = _options(asdict(sampling)) | {"num_ctx": num_ctx}
+
+    async def probe(self) -> Availability:
+        """Say whether the server is up and has the model; nothing is loaded."""
+        started = time.perf_counter()
+        try:
+            with self.door():
+                found = self._judged(await self._installed())
+        except BackendRefused as error:
+            found = self._found("misconfigured", str(error))
+        except BackendError as error:
+            found = self._found("down", str(error), "start it with `ollama serve`")
+        return found.model_copy(update={"ms": round((time.perf_counter() - started) * 1000, 3)})
+
+    async def _installed(self) -> list[dict[str, Any]]:  # Any: Ollama's JSON
+        headers = {"authorization": self._authorization} if self._authorization else None
+        async with shared_client().stream(
+            "GET", f"{self.base_url}/api/tags", headers=headers, timeout=_PROBE_SECONDS
+        ) as response:
+            await refuse(response)
+            await response.aread()
+        entries = response.json()["models"]
+        return [entry for entry in entries or () if isinstance(entry, dict)]
+
+    def _judged(self, entries: Sequence[Mapping[str, Any]]) -> Availability:
+        models = tuple(str(entry.get("name", "")) for entry in entries)
+        if self.model is None:
+            return self._chosen(entries, models)
+        if normal_name(self.model) in map(normal_name, models):
+            return self._found("up", models=models)
+        fix = f"ollama pull {self.model}"
+        return self._found("model_missing", f"{self.model} is not installed", fix, models)
+
+    def _chosen(
+        self, entries: Sequence[Mapping[str, Any]], models: tuple[str, ...]
+    ) -> Availability:
+        self.model = next((str(entry["name"]) for entry in entries if _can_chat(entry)), None)
+        if self.model is None:
+            detail, fix = "no chat model is installed", "ollama pull qwen3:8b"
+            return self._found("model_missing", detail, fix, models)
+        return self._found("up", "the first installed chat model", models=models)
+
+    async def _ready(self) -> None:
+        if self.model is None:
+            found = await self.probe()
+            if self.model is None:
+                message = f"{found.detail} ({found.fix})"
+                if found.state == "down":
+                    raise self.unavailable(message)
+                raise BackendRefused(message, backend=self.name)
+
+    def _found(
+        self, state: str, detail: str = "", fix: str = "", models: tuple[str, ...] = ()
+    ) -> Availability:
+        fields = {"state": state, "detail": detail, "fix": fix, "models": models}
+        return Availability.model_validate({"backend": self.name, "model": self.model} | fields)
+
+    def _build(self) -> ChatOllama:
+        """Build the chat client on the loop's shared transport.
+
+        Headers are set by an auth object, never by ``client_kwargs``: those are printed by
+        ``repr``, and the library adds OLLAMA_API_KEY to them for any host.
+        """
+        from langchain_ollama import ChatOllama
+
+        patience = max(self.limits.first_token, self.limits.idle)
+        return ChatOllama(
+            model=self.model or "",
+            base_url=self.base_url,
+            keep_alive=self._keep_alive,
+            client_kwargs={"verify": ssl_context(), "trust_env": False},
+            async_client_kwargs={
+                "transport": shared_transport(),
+                "timeout": httpx.Timeout(patience, connect=self.limits.connect),
+                "follow_redirects": False,
+                "auth": self._authorise,
+                "event_hooks": {"response": [refuse]},
+                "headers": {"accept-encoding": "identity"},
+            },
+        )
+
+    def _authorise(self, request: httpx.Request) -> httpx.Request:
+        request.headers.pop("authorization", None)
+        if self._authorization:
+            request.headers["authorization"] = self._authorization
+        return request
+
+    def _has_extras(self, options: CallOptions) -> bool:
+        return True
+
+    def _arguments(self, options: CallOptions, *, extras: bool) -> dict[str, Any]:
+        given = options.model_dump(include={"temperature", "max_tokens"}, exclude_none=True)
+        wished = self._options | _options(given)
+        if options.stop:
+            wished["stop"] = list(options.stop)
+        arguments: dict[str, Any] = {"model": self.model, "options": wished}
+        if extras:
+            # Servers before 0.12.5 refuse even `think: false` for a model that cannot think.
+            arguments["reasoning"] = self._think
+        if options.output_schema is not None:
+            arguments["format"] = options.output_schema
+        if options.tools:
+            arguments["tools"] = list(options.tools)
+        return arguments
+
+    def _finish_reason(self, told: Mapping[str, object]) -> str | None:
+        # Servers before 0.1.35 end with `done` alone; `load` and `unload` are no answers.
+        reason = told.get("done_reason") or ""
+        if told.get("done") is not True or reason not in _ENDS:
+            return None
+        return str(reason) or "stop"
+
+    def _warnings(self, messages: Sequence[BaseMessage], usage: UsageMetadata | None) -> list[str]:
+        read = usage["input_tokens"] if usage else 0
+        sent = sum(len(str(message.text)) for message in messages)
+        if not _was_cut(read, sent, self.num_ctx):
+            return []
+        return [
+            f"ollama read {read} tokens of a prompt of {sent} characters: it does not fit into "
+            f"num_ctx={self.num_ctx} and lost its beginning (raise HOPTRAIL_OLLAMA_NUM_CTX)"
+        ]
+
+    def _refused(self, refusal: HttpRefusal) -> BackendError:
+        # Ollama's only 503 is its full queue.
+        kind = kind_of(refusal.status, loading=True)
+        return kind(
+            f"HTTP {refusal.status}: {self._said(refusal)}",
+            backend=self.name,
+            model=self.model,
+            status=refusal.status,
+            retry_after=wait_of(refusal),
+        )
+
+    def _said(self, refusal: HttpRefusal) -> str:
+        said = words_of(refusal.text)
+        inner = body_of(said).get("error")
+        if isinstance(inner, dict):  # llama-server's own JSON, inside the string
+            said = f"{inner.get('message')} (raise HOPTRAIL_OLLAMA_NUM_CTX, now {self.num_ctx})"
+        if refusal.status == 404:
+            return f"{said or 'not found'} (ollama pull {self.model})"
+        if refusal.status == 403 and not said:
+            return "it refuses this Host name (see OLLAMA_HOST and OLLAMA_ORIGINS on the server)"
+        return said or "no reason given"
+
+    @contextmanager
+    def door(self) -> Iterator[None]:
+        """Also turn an error line in the stream into a `BackendError`."""
+        from ollama import ResponseError
+
+        with super().door():
+            try:
+                yield
+            except ResponseError as error:
+                raise NotAnAnswer(str(error.error)) from error
+
+
+def ollama_address(host: str) -> str:
+    """Give the server's address by Ollama's own rules for ``OLLAMA_HOST``.
+
+    No scheme means http and port 11434, a scheme without a port its usual one; an address to
+    listen on (``0.0.0.0``, ``::``) becomes loopback. User and password are left out.
+
+    Raises:
+        SettingsError: it is no address, which the client library would silently replace.
+    """
+    text = host.strip().strip("\"'").strip()
+    scheme, separated, rest = text.partition("://")
+    if not separated:
+        scheme, rest = ("https", text) if text == "ollama.com" else ("http", text)
+    if scheme not in ("http", "https"):
+        raise SettingsError(f"OLLAMA_HOST is no http address: {host!r}")
+    parts = urlsplit(f"//{rest}")
+    name = parts.hostname or "127.0.0.1"
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(name, f"[{name}]" if ":" in name else name)
+    usual = {"http": 80, "https": 443}[scheme]
+    try:
+        port = parts.port or (usual if separated or scheme == "https" else _DEFAULT_PORT)
+    except ValueError:
+        port = usual if separated else _DEFAULT_PORT
+    return f"{scheme}://{name}:{port}{parts.path.rstrip('/')}"
+
+
+def normal_name(model: str) -> str:
+    """Give a model's name in the form in which two spellings of it are equal."""
+    name = model.lower().removeprefix("registry.ollama.ai/").removeprefix("library/")
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def _can_chat(entry: Mapping[str, Any]) -> bool:
+    """Say whether an installed model can chat, on that server itself and not in a cloud."""
+    name = str(entry.get("name", ""))
+    if not name or entry.get("remote_host") or name.endswith(("-cloud", ":cloud")):
+        return False
+    if capabilities := entry.get("capabilities"):
+        return "completion" in capabilities
+    details = entry.get("details")
+    family = str(details.get("family", "")) if isinstance(details, dict) else ""
+    if family in _EMBEDDING_FAMILIES:
+        return False
+    return not any(mark in name.lower() for mark in _EMBEDDING_NAMES)
+
+
+def _was_cut(read: int, characters: int, num_ctx: int) -> bool:
+    """Say whether the server dropped the beginning of a prompt without telling.
+
+    Its two ways of cutting leave exactly ``num_ctx`` or about half of it; more tokens than fit
+    must have been sent when there are more than six characters for each.
+    """
+    if not read:
+        return False
+    left_over = {num_ctx, num_ctx - 1, num_ctx // 2 + 2, num_ctx // 2 + 3}
+    certainly_sent = characters / _MOST_CHARACTERS_PER_TOKEN
+    if read in left_over and characters > 2 * read:
+        return True
+    return certainly_sent > num_ctx and read <= num_ctx
+
+
+def _options(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    renamed = {"max_tokens": "num_predict"}
+    return {renamed.get(k, k): value for k, value in sampling.items() if value is not None}
+
+
+def _basic(host: str) -> str | None:
+    """Give the authorization for an address with user and password in it."""
+    parts = urlsplit(host if "://" in host else f"//{host}")
+    if parts.username is None:
+        return None
+    secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return "Basic " + base64.b64encode(secret.encode()).decode()
