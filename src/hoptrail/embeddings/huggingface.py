@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -55,7 +56,7 @@ class HuggingFaceEmbedder(BatchedEmbedder):
         answer = await self._ask_server({"inputs": texts, "normalize": True, "truncate": True})
         return self._pooled(answer, len(texts))
 
-    async def _ask_server(self, body: dict[str, object]) -> object:
+    async def _ask_server(self, body: Mapping[str, object]) -> object:
         return await self._endpoint.ask("POST", str(self._url), body)
 
     def _require_token(self) -> None:

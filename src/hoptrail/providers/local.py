@@ -63,7 +63,11 @@ class LocalBackend(Backend):
         if not found.up:
             message = f"{found.detail} ({found.fix})"
             raise BackendRefused(message, backend=self.name, model=self.model)
-        result = await asyncio.to_thread(self._answer, list(messages), options)
+        try:
+            result = await asyncio.to_thread(self._answer, list(messages), options)
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            message = f"the model cannot be run: {error}"
+            raise BackendRefused(message, backend=self.name, model=self.model) from error
         if not result.generations[0].text.strip():
             raise InvalidResponse("the answer is empty", backend=self.name, model=self.model)
         return result
@@ -72,10 +76,9 @@ class LocalBackend(Backend):
         wished = {"max_new_tokens": options.max_tokens or self._max_tokens}
         sampled = bool(options.temperature)
         heat = {"temperature": options.temperature} if sampled else {}
-        stop = list(options.stop) if options.stop else None
         with self._one_at_a_time:
             settings = {"do_sample": sampled, **wished, **heat}
-            return self._chat._generate(messages, stop=stop, pipeline_kwargs=settings)
+            return self._chat._generate(messages, pipeline_kwargs=settings)
 
     @cached_property
     def _chat(self) -> BaseChatModel:

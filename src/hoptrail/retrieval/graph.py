@@ -18,7 +18,7 @@ from hoptrail.retrieval.entities import named_in
 
 RESTART = 0.2
 ROUNDS = 6
-_RADIUS = np.float32((1 - RESTART) ** 2 / 2)
+_RADIUS = (1 - RESTART) ** 2 / 2
 _CENTRE = 1 - _RADIUS
 """The eigenvalues of one minus two damped steps lie within ``_RADIUS`` of ``_CENTRE``."""
 
@@ -135,13 +135,14 @@ class PassageGraph:
         restart, kept = np.float32(RESTART), np.float32(1 - RESTART)
         missing = restart * passages + kept * restart * self._to_passages.times(names)
         found = np.zeros_like(missing)
-        change = missing / _CENTRE
+        change = missing / np.float32(_CENTRE)
         ratio = _RADIUS / _CENTRE
         for _ in range(ROUNDS):
             found += change
             missing += kept * kept * self._two_steps(change) - change
             previous, ratio = ratio, 1 / (2 * _CENTRE / _RADIUS - ratio)
-            change = ratio * previous * change + 2 * ratio / _RADIUS * missing
+            onward, towards = np.float32(ratio * previous), np.float32(2 * ratio / _RADIUS)
+            change = onward * change + towards * missing
         found = np.maximum(found, 0)
         found[self._unlinked] = passages[self._unlinked]
         return found, kept * self._to_names.times(found) + restart * names

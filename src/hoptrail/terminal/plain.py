@@ -12,7 +12,7 @@ _SEQUENCES = re.compile(
 )
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]"
-    r"|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # they reorder what stands beside them
+    r"|[\u202a-\u202e\u2066-\u2069]"  # they reorder what stands beside them
     r"|[\ud800-\udfff]"  # half a character cannot be encoded
 )
 _ELLIPSIS = "…"
@@ -35,8 +35,7 @@ def one_line(text: str, longest: int | None = None) -> str:
 def json_text(value: object, indent: int | None = 2) -> str:
     """Give a value as JSON in which every control character is escaped."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return _CONTROLS.sub(lambda found: found.group() if found.group() == "\n" else (
-        f"\\u{ord(found.group()):04x}"), text)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def duration(ms: float) -> str:

@@ -1,0 +1,148 @@
+"""A circuit breaker for one backend, and the retry budget they all share."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(eq=False)
+class Ticket:
+    """The right to make one call; given back by `Breaker.succeeded`, `failed` or `release`."""
+
+    period: int
+    is_trial: bool
+
+
+class Breaker:
+    """Keeps calls away from a backend that keeps failing.
+
+    *Closed*, all calls pass; five failures in a row, or half of at least ten calls within a
+    minute, *open* it: for 30 s, and twice as long each time (at most 300 s) that the single
+    trial call, which then decides, fails. A trial that is cancelled gives its place back, one
+    that hangs loses it after ``trial_seconds``. Results of calls from before the last change
+    of state are ignored. ``clock`` gives monotonic seconds.
+    """
+
+    failures_in_a_row = 5
+    calls_to_judge = 10
+    window_seconds = 60.0
+    first_pause = 30.0
+    longest_pause = 300.0
+    trial_seconds = 60.0
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._period = 0
+        self._results: deque[tuple[float, bool]] = deque()
+        self._in_a_row = 0
+        self._opened_for = 0.0
+        self._closed_again_at = 0.0
+        self._trial: Ticket | None = None
+        self._trial_ends = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are kept away, but for a trial."""
+        return self._opened_for > 0
+
+    def wait(self) -> float:
+        """Give the seconds until a call may pass: 0 now."""
+        if not self.is_open:
+            return 0.0
+        now = self._clock()
+        busy = self._trial_ends - now if self._trial else 0.0
+        return max(self._closed_again_at - now, busy, 0.0)
+
+    def admit(self) -> Ticket | None:
+        """Take a ticket for one call, or None when it must not be made now."""
+        if self.wait() > 0:
+            return None
+        ticket = Ticket(self._period, is_trial=self.is_open)
+        if ticket.is_trial:
+            self._trial = ticket
+            self._trial_ends = self._clock() + self.trial_seconds
+        return ticket
+
+    def succeeded(self, ticket: Ticket) -> None:
+        """Record that the call was answered."""
+        if ticket.is_trial:
+            if ticket is self._trial:
+                self._close()
+        elif ticket.period == self._period:
+            self._in_a_row = 0
+            self._remember(True)
+
+    def failed(self, ticket: Ticket) -> None:
+        """Record that the call failed through the backend's fault."""
+        if ticket.is_trial:
+            if ticket is self._trial:
+                self._open()
+        elif ticket.period == self._period:
+            self._in_a_row += 1
+            self._remember(False)
+            if self._is_failing():
+                self._open()
+
+    def release(self, ticket: Ticket) -> None:
+        """Give a ticket back without a verdict: cancelled, or not the backend's fault."""
+        if ticket is self._trial:
+            self._trial = None
+
+    def describe(self) -> str:
+        """Say why calls are kept away."""
+        return "after its trial call failed" if self._is_longer else "after repeated failures"
+
+    @property
+    def _is_longer(self) -> bool:
+        return self._opened_for > self.first_pause
+
+    def _remember(self, ok: bool) -> None:
+        now = self._clock()
+        self._results.append((now, ok))
+        while self._results[0][0] < now - self.window_seconds:
+            self._results.popleft()
+
+    def _is_failing(self) -> bool:
+        failures = sum(not ok for _, ok in self._results)
+        enough = len(self._results) >= self.calls_to_judge
+        return self._in_a_row >= self.failures_in_a_row or (
+            enough and 2 * failures >= len(self._results)
+        )
+
+    def _open(self) -> None:
+        self._opened_for = min(max(2 * self._opened_for, self.first_pause), self.longest_pause)
+        self._closed_again_at = self._clock() + self._opened_for
+        self._start_period()
+
+    def _close(self) -> None:
+        self._opened_for = 0.0
+        self._start_period()
+
+    def _start_period(self) -> None:
+        self._period += 1
+        self._results.clear()
+        self._in_a_row = 0
+        self._trial = None
+
+
+class RetryBudget:
+    """A share of retries: each request earns a tenth of one, at most ten are saved up."""
+
+    per_request = 0.1
+    most = 10.0
+
+    def __init__(self) -> None:
+        self._saved = self.most
+
+    def earn(self) -> None:
+        """Count a request."""
+        self._saved = min(self._saved + self.per_request, self.most)
+
+    def spend(self) -> bool:
+        """Take one retry, or say that none is left."""
+        if self._saved < 1.0:
+            return False
+        self._saved -= 1.0
+        return True

@@ -1,0 +1,56 @@
+"""One step in words: what it depends on, how it ended, who answered it and from what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.text import Text
+
+from hoptrail.terminal.answer import place
+from hoptrail.terminal.marks import status_style
+from hoptrail.terminal.plain import amount, duration, model_name, one_line
+from hoptrail.trace import Call, StepTrace
+
+
+def needs(depends_on: Sequence[int]) -> str:
+    """Say which steps a step builds on, or nothing."""
+    return f"needs {', '.join(map(str, depends_on))}" if depends_on else ""
+
+
+def outcome_of(step: StepTrace) -> Text:
+    """Give the step's answer, or what stands in its place."""
+    if step.status == "answered":
+        return Text(one_line(step.answer), "bold")
+    if step.status == "abstained":
+        return Text("not found", status_style(step.status))
+    return Text(one_line(step.error) or step.status, status_style(step.status))
+
+
+def answered_by(calls: Iterable[Call]) -> str:
+    """Say which models answered, in order, each once."""
+    names = [model_name(call.backend, call.model) for call in calls if call.backend]
+    return ", ".join(dict.fromkeys(names))
+
+
+def provenance(step: StepTrace) -> str:
+    """Say who answered, how long it took and what was found and cited, on one line."""
+    parts = [answered_by(step.calls)]
+    if step.calls and all(call.from_journal for call in step.calls):
+        parts.append("from the journal")
+    elif step.ms:
+        parts.append(duration(step.ms))
+    if step.degraded:
+        parts.append("degraded")
+    return " · ".join(filter(None, [*parts, found(step)]))
+
+
+def found(step: StepTrace) -> str:
+    """Say how many passages a step was given, and which of them its answer cites."""
+    if not step.evidence:
+        return ""
+    passages = amount(len(step.evidence), "passage")
+    cited = [item for item in step.evidence if item.cited]
+    if not cited:
+        return f"{passages}, none cited"
+    titles = dict.fromkeys(place(item.passage.title, item.passage.source) for item in cited)
+    return f"cites {len(cited)} of {passages}: {one_line('; '.join(titles))}"
