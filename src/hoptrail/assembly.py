@@ -6,11 +6,11 @@ Construction only: nothing here reads a document, opens a file or asks a backend
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hoptrail.errors import NoBackend
 from hoptrail.journal import Journal
 from hoptrail.settings import Settings, load_settings
 
@@ -22,42 +22,28 @@ if TYPE_CHECKING:
     from hoptrail.backend import Backend
     from hoptrail.budget import Budget
     from hoptrail.embeddings import EmbedderChain
-    from hoptrail.library import Library
     from hoptrail.router import RoutedChatModel
-    from hoptrail.run import Parts, Search
-    from hoptrail.space import Embedder
 
 Documents = str | Path | Sequence[str | Path] | None
 
 
+@dataclass(eq=False)
 class Assembly:
     """The parts of one trail, each built when it is first asked for."""
 
-    def __init__(
-        self,
-        *,
-        docs: Documents = None,
-        index: str | Path | None = None,
-        model: BaseChatModel | None = None,
-        embeddings: Embeddings | None = None,
-        retriever: BaseRetriever | None = None,
-        budget: Budget | None = None,
-        approve: bool = False,
-        settings: Settings | None = None,
-    ) -> None:
-        self._docs = docs
-        self._index = index
-        self._model = model
-        self._embeddings = embeddings
-        self._retriever = retriever
-        self._budget = budget
-        self._approve = approve
-        self._settings = settings
+    docs: Documents = None
+    index: str | Path | None = None
+    model: BaseChatModel | None = None
+    embeddings: Embeddings | None = None
+    retriever: BaseRetriever | None = None
+    budget: Budget | None = None
+    approve: bool = False
+    given_settings: Settings | None = None
 
     @cached_property
     def settings(self) -> Settings:
         """The settings passed in, or those of the environment."""
-        return self._settings or load_settings()
+        return self.given_settings or load_settings()
 
     @cached_property
     def journal(self) -> Journal:
@@ -81,6 +67,6 @@ class Assembly:
         """The embedders named in the settings, or only the one passed in."""
         from hoptrail.embeddings import EmbedderChain, ExternalEmbedder
 
-        if self._embeddings is not None:
-            return EmbedderChain([ExternalEmbedder(self._embeddings)])
+        if self.embeddings is not None:
+            return EmbedderChain([ExternalEmbedder(self.embeddings)])
         return EmbedderChain([self._embedder(name) for name in self.settings.embedders])

@@ -31,6 +31,7 @@ class Breaker:
     first_pause = 30.0
     longest_pause = 300.0
     trial_seconds = 60.0
+    look_again = 1.0
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -38,7 +39,7 @@ class Breaker:
         self._results: deque[tuple[float, bool]] = deque()
         self._in_a_row = 0
         self._opened_for = 0.0
-        self._closed_again_at = 0.0
+        self._pause_ends = 0.0
         self._trial: Ticket | None = None
         self._trial_ends = 0.0
 
@@ -48,12 +49,12 @@ class Breaker:
         return self._opened_for > 0
 
     def wait(self) -> float:
-        """Give the seconds until a call may pass: 0 now."""
+        """Give the seconds until it is worth asking again whether a call may pass: 0 now."""
         if not self.is_open:
             return 0.0
         now = self._clock()
-        busy = self._trial_ends - now if self._trial else 0.0
-        return max(self._closed_again_at - now, busy, 0.0)
+        under_trial = self._trial is not None and now < self._trial_ends
+        return max(self._pause_ends - now, self.look_again if under_trial else 0.0, 0.0)
 
     def admit(self) -> Ticket | None:
         """Take a ticket for one call, or None when it must not be made now."""
@@ -90,14 +91,6 @@ class Breaker:
         if ticket is self._trial:
             self._trial = None
 
-    def describe(self) -> str:
-        """Say why calls are kept away."""
-        return "after its trial call failed" if self._is_longer else "after repeated failures"
-
-    @property
-    def _is_longer(self) -> bool:
-        return self._opened_for > self.first_pause
-
     def _remember(self, ok: bool) -> None:
         now = self._clock()
         self._results.append((now, ok))
@@ -113,7 +106,7 @@ class Breaker:
 
     def _open(self) -> None:
         self._opened_for = min(max(2 * self._opened_for, self.first_pause), self.longest_pause)
-        self._closed_again_at = self._clock() + self._opened_for
+        self._pause_ends = self._clock() + self._opened_for
         self._start_period()
 
     def _close(self) -> None:

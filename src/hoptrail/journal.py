@@ -14,8 +14,10 @@ import os
 import re
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -73,6 +75,8 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._connection: sqlite3.Connection | None = None
+        self._files = ExitStack()
+        weakref.finalize(self, self._files.close)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hoptrail-journal")
 
     async def off_loop(self, method: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -81,9 +85,9 @@ class Journal:
         return await loop.run_in_executor(self._thread, lambda: method(*args, **kwargs))
 
     def close(self) -> None:
-        """Finish what is under way and close the files."""
-        self._thread.submit(self._close_connection)
+        """Finish what is under way and close the files; the journal is not used afterwards."""
         self._thread.shutdown(wait=True)
+        self._files.close()
 
     def admit(self, run_id: str, question: str, options: dict[str, object]) -> FileLock:
         """Commit the run's row and take its lock; the caller releases the lock at the end.
@@ -193,15 +197,11 @@ class Journal:
             for folder in (self.folder / "traces", self.folder / "locks"):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._connection = _connect(self.folder / "journal.db")
+            self._files.callback(self._connection.close)
         return self._connection
 
     def _writing(self) -> _Transaction:
         return _Transaction(self._open())
-
-    def _close_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 class _Transaction:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from hoptrail.errors import RetrievalError
 from hoptrail.evidence import Retrieval
+from hoptrail.retrieval.index import Index
+from hoptrail.retrieval.ingest import IngestReport, ingest
 
 if TYPE_CHECKING:
     from hoptrail.embeddings import EmbedderChain
-    from hoptrail.retrieval.index import Index
-    from hoptrail.retrieval.ingest import IngestReport
 
 Progress = Callable[[int, int, str], None]
 
@@ -45,9 +45,6 @@ class Library:
         Raises:
             RetrievalError: the documents or the index cannot be read.
         """
-        from hoptrail.retrieval.index import Index
-        from hoptrail.retrieval.ingest import ingest
-
         report = None
         async with self._opening:
             if self.docs:

@@ -305,7 +305,7 @@ class _Drafts:
             words = _readable(match, self._has_before(id_))
             lost.append(words)
             self.repairs.append(
-                f'Step {id_} refers to {match[0]}, answered by no earlier step: now "{words}".'
+                f'Step {id_} referred to {match[0]}, which no earlier step answers: now "{words}".'
             )
             return words
 
@@ -357,7 +357,8 @@ _FILLED = re.compile(_REFERENCE.pattern + r"('s\b|’s\b)?")
 
 _SPELLINGS = re.compile(
     r"(?<![\w&])(?:"
-    r"\[?(?:the )?(?:answer|result|output)s? (?:of|to|from) (?:step|(?:sub-?)?question) #?E?([0-9]{1,9})\]?"
+    r"\[?(?:the )?(?:answer|result|output)s? (?:of|to|from)"
+    r" (?:step|(?:sub-?)?question) #?E?([0-9]{1,9})\]?"
     r"|\[?(?:the )?answers? (?:of|to|from) #E?([0-9]{1,9})\]?"
     r"|\[#E?([0-9]{1,9})\]"
     r"|#[ESQ]([0-9]{1,9})"

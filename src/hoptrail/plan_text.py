@@ -238,7 +238,7 @@ def _decoded(text: str, at: int) -> tuple[object, int, str]:
         except (ValueError, RecursionError):
             continue
     try:
-        return from_json(sloppy, allow_partial=True), at + 1, _DAMAGED
+        return from_json(sloppy.encode(errors="ignore"), allow_partial=True), at + 1, _DAMAGED
     except ValueError:
         return None, at + 1, ""
 

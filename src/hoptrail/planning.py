@@ -91,6 +91,8 @@ class Planning:
                 given += 1
                 yield enter_step(run, step)
         plan = reader.finish()
+        if plan.repairs and [step.question for step in plan.steps] == [question]:
+            run.trace.plan.source = "fallback"
         await run.keep(run.key("plan"), plan.model_dump_json())
         for step in self._finished(plan, given):
             yield step

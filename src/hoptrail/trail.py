@@ -53,7 +53,7 @@ class Hoptrail:
         settings: Settings loaded by hand.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # every part can be passed in, all but the first by name
         self,
         docs: str | Path | Sequence[str | Path] | None = None,
         *,
@@ -74,7 +74,7 @@ class Hoptrail:
             retriever=retriever,
             budget=budget,
             approve=approve,
-            settings=settings,
+            given_settings=settings,
         )
         self._approve = approve
         self._checkpointer = checkpointer
@@ -134,7 +134,7 @@ class Hoptrail:
         return await self.assembly.library.prepare(progress)
 
     def close(self) -> None:
-        """Close the files; a later question opens them again."""
+        """Close the files; the trail answers no more questions."""
         self.assembly.close()
 
     async def _go(self, given: object, run_id: str) -> AsyncIterator[Event]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,12 +124,10 @@ def scripted(answers: Mapping[str, Answer]) -> Respond:
 
 def in_turn(answers: Sequence[Answer]) -> Respond:
     """Give the answers one after the other, then refuse."""
-    left = iter(list(answers))
-    lock = threading.Lock()
+    left = iter(answers)
 
     def respond(request: ChatRequest) -> Answer:
-        with lock:
-            answer = next(left, None)
+        answer = next(left, None)
         if answer is None:
             raise UnexpectedRequest(f"all {len(answers)} answers were used: {request.question!r}")
         return answer

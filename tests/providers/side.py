@@ -67,7 +67,10 @@ class Side:
         self.routes = self._routes()
 
     def answer(self, script: Script) -> None:
-        """Answer chats by a text, a Reply, a mapping, a sequence in turn, or a function."""
+        """Answer chats by a text, a Reply, a mapping, a sequence in turn, or a function.
+
+        A function runs on the provider's event loop: it must not block (a Reply has delays).
+        """
         self.respond = as_respond(script)
 
     def stop(self) -> None:
@@ -107,7 +110,7 @@ class Side:
         route = self.routes.get((request.method, request.path), self._elsewhere)
         try:
             await route(exchange)
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001  # a failing script must reach the test
             self.unexpected.append(f"{self.name} {request.path}: {error!r}")

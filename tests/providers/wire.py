@@ -175,11 +175,6 @@ class Listener:
         self._reserved = _bound_socket(port)
         self.port: int = self._reserved.getsockname()[1]
 
-    @property
-    def listening(self) -> bool:
-        """Whether clients are let in."""
-        return self._server is not None
-
     async def open(self) -> None:
         """Let clients in."""
         if self._server is None:

@@ -52,7 +52,8 @@ class OllamaEmbedder(BatchedEmbedder):
         models = answer.get("models") if isinstance(answer, dict) else None
         if not isinstance(models, list):
             self._endpoint.fail(InvalidResponse, "the answer is not a list of models")
-        wanted = self.model if ":" in self.model else f"{self.model}:latest"
+        tagged = ":" in self.model.rpartition("/")[2]
+        wanted = self.model if tagged else f"{self.model}:latest"
         for model in models:
             if isinstance(model, dict) and str(model.get("name")).lower() == wanted.lower():
                 return str(model.get("digest", ""))

@@ -19,7 +19,7 @@ def unit_rows(rows: object, count: int, width: int | None = None) -> Vectors:
             wide; the message says what they are instead.
     """
     found = _numbers(rows)
-    if found.ndim != 2 or not found.shape[-1]:
+    if found.ndim != 2 or found.shape[1] < 2:  # one number has no direction
         raise ValueError(f"the answer has the shape {found.shape}, not one vector per text")
     if found.shape[0] != count:
         raise ValueError(f"{found.shape[0]} vectors came back for {count} texts")

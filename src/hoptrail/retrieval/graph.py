@@ -133,19 +133,20 @@ class PassageGraph:
         of the few rounds shrinks the error to a quarter.
         """
         restart, kept = np.float32(RESTART), np.float32(1 - RESTART)
-        missing = restart * passages + kept * restart * self._to_passages.times(names)
+        missing = passages * restart + self._to_passages.times(names) * (kept * restart)
         found = np.zeros_like(missing)
-        change = missing / np.float32(_CENTRE)
+        change = missing * np.float32(1 / _CENTRE)
         ratio = _RADIUS / _CENTRE
         for _ in range(ROUNDS):
             found += change
-            missing += kept * kept * self._two_steps(change) - change
+            missing += self._two_steps(change) * (kept * kept) - change
             previous, ratio = ratio, 1 / (2 * _CENTRE / _RADIUS - ratio)
             onward, towards = np.float32(ratio * previous), np.float32(2 * ratio / _RADIUS)
-            change = onward * change + towards * missing
+            change *= onward
+            change += missing * towards
         found = np.maximum(found, 0)
         found[self._unlinked] = passages[self._unlinked]
-        return found, kept * self._to_names.times(found) + restart * names
+        return found, self._to_names.times(found) * kept + names * restart
 
     def _two_steps(self, on_passages: Mass) -> Mass:
         return self._to_passages.times(self._to_names.times(on_passages))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,7 +16,14 @@ from hoptrail.errors import BackendError, HoptrailError, RetrievalError, SpaceMi
 from hoptrail.retrieval.documents import Skip, SourceFile, Unreadable, find
 from hoptrail.retrieval.draft import Draft
 from hoptrail.retrieval.store import SpaceRecord
-from hoptrail.space import CorpusEmbedder, Embedder, EmbeddingSpace, Vectors, canaries_agree
+from hoptrail.space import (
+    CANARY_TEXTS,
+    CorpusEmbedder,
+    Embedder,
+    Embedders,
+    EmbeddingSpace,
+    canaries_agree,
+)
 
 BATCH = 256
 
@@ -26,22 +33,6 @@ they are embedded."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class EmbedderSource(Protocol):
-    """Whoever knows which embedders there are, best first."""
-
-    async def first(self) -> Embedder:
-        """Give the best embedder that is up.
-
-        Raises:
-            HoptrailError: there is none.
-        """
-
-    async def matching(
-        self, space: EmbeddingSpace, canaries: Vectors, dumped: bytes | None
-    ) -> Embedder | None:
-        """Give an embedder of this very space that is up, or None."""
 
 
 class IngestReport(BaseModel):
@@ -68,7 +59,7 @@ async def ingest(
     paths: Iterable[Path | str],
     index_path: Path | str,
     *,
-    embedders: EmbedderSource | None,
+    embedders: Embedders | None,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Bring the index in the folder ``index_path`` to what the files under ``paths`` hold.
@@ -87,7 +78,7 @@ async def ingest(
 
 
 class _Ingestion:
-    def __init__(self, embedders: EmbedderSource | None, progress: Progress | None) -> None:
+    def __init__(self, embedders: Embedders | None, progress: Progress | None) -> None:
         # One thread for all of it: SQLite's work stays in order even when the call is cancelled.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hoptrail-ingest")
         self._embedders = embedders
@@ -180,7 +171,9 @@ class _Ingestion:
         else:
             await self._in_thread(draft.forget_vectors)
         await self._embed_passages(draft, embedder)
-        if not canaries_agree(record.canaries, await embedder.canaries()):
+        if not canaries_agree(
+            record.canaries[:1], await embedder.embed(CANARY_TEXTS[:1], "passage")
+        ):
             raise SpaceMismatch("its vectors changed while the documents were being embedded")
         return record
 

@@ -58,6 +58,8 @@ def sqlite_errors(file: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours: damage, a busy index, anything else."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        raise
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not code:

@@ -16,80 +16,84 @@ from hoptrail.events import (
     StepPlanned,
     StepStarted,
 )
-from hoptrail.terminal.marks import ARROW, QUIET, WARN, status_mark, status_style
-from hoptrail.terminal.plain import amount, one_line
+from hoptrail.terminal.marks import QUIET, WARN, status_mark
+from hoptrail.terminal.plain import one_line
 from hoptrail.terminal.steps import needs, outcome_of, provenance
+from hoptrail.terminal.view import View
 from hoptrail.trace import StepTrace
 
 _LABEL_WIDTH = 8
+_TOLD_EVERY = 0.1
 
 
-class Lines:
+class Lines(View):
     """Prints each event of a run as one line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._writing = False
-        self._indexed = 0.0
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
+        self._told = 0.0
 
     def indexing(self, done: int, total: int, what: str) -> None:
         """Tell how far the documents are read, every tenth of them."""
         share = done / total if total else 1.0
-        if share == 1.0 or share - self._indexed >= 0.1:  # noqa: PLR2004 - a tenth
-            self._indexed = share
+        if share == 1.0 or share - self._told >= _TOLD_EVERY:
+            self._told = share
             self._say("index", f"{done} of {total}  {one_line(what, 60)}")
 
     def show(self, event: Event) -> None:
-        """Print an event's line; pieces of the answer's text are told once."""
+        """Print an event's line; that the answer is being written is told once."""
         match event:
             case RunStarted():
                 again = "  (resumed: what is finished is not asked again)" if event.resumed else ""
                 self._say("run", event.run_id + again)
+            case StepPlanned() | StepStarted() | StepFinished():
+                self._step(event)
+            case PlanRestarted() | PlanFinished():
+                self._plan(event)
+            case AnswerText() | AnswerRestarted():
+                self._answer(event)
+            case _:
+                pass
+
+    def _plan(self, event: PlanRestarted | PlanFinished) -> None:
+        if isinstance(event, PlanRestarted):
+            self._say("plan", f"begins anew: {one_line(event.why)}", style=WARN)
+            return
+        self._say("plan", f"complete (source: {event.source})", style=QUIET)
+        for repair in event.repairs:
+            self._say("plan", f"repaired: {one_line(repair)}", style=WARN)
+
+    def _step(self, event: StepPlanned | StepStarted | StepFinished) -> None:
+        match event:
             case StepPlanned():
-                after = needs(event.depends_on)
-                self._say("plan", f"{event.id}. {one_line(event.question)}", after)
-            case PlanRestarted():
-                self._say("plan", f"begins anew: {one_line(event.why)}", style=WARN)
-            case PlanFinished():
-                self._plan_finished(event)
+                self._say(
+                    "plan", f"{event.id}. {one_line(event.question)}", needs(event.depends_on)
+                )
             case StepStarted():
                 self._say(f"step {event.id}", f"asked: {one_line(event.asked)}", style=QUIET)
             case StepFinished():
                 self._step_finished(event.step)
-            case AnswerText():
-                if not self._writing:
-                    self._say("answer", "is being written", style=QUIET)
-                self._writing = True
-            case AnswerRestarted():
-                self._say("answer", f"begins anew: {one_line(event.why)}", style=WARN)
-            case _:
-                pass
-
-    def _plan_finished(self, event: PlanFinished) -> None:
-        source = "" if event.source == "model" else f"  ({event.source})"
-        self._say("plan", f"complete{source}", style=QUIET)
-        for repair in event.repairs:
-            self._say("plan", f"repaired: {one_line(repair)}", style=WARN)
 
     def _step_finished(self, step: StepTrace) -> None:
         line = Text.assemble(status_mark(step.status), " ", outcome_of(step))
         line.append(f"  ({provenance(step)})" if provenance(step) else "", QUIET)
-        self._console.print(_label(f"step {step.id}"), line, soft_wrap=True)
+        self._print(f"step {step.id}", line)
         for warning in step.warnings:
             self._say(f"step {step.id}", one_line(warning), style=WARN)
+
+    def _answer(self, event: AnswerText | AnswerRestarted) -> None:
+        if isinstance(event, AnswerRestarted):
+            self._say("answer", f"begins anew: {one_line(event.why)}", style=WARN)
+        elif not self._writing:
+            self._say("answer", "is being written", style=QUIET)
+        self._writing = True
 
     def _say(self, label: str, text: str, after: str = "", style: str = "") -> None:
         line = Text(text, style)
         if after:
             line.append(f"  {after}", QUIET)
-        self._console.print(_label(label), line, soft_wrap=True)
+        self._print(label, line)
 
-
-def _label(label: str) -> Text:
-    return Text(label.ljust(_LABEL_WIDTH), QUIET)
+    def _print(self, label: str, line: Text) -> None:
+        self._console.print(Text(label.ljust(_LABEL_WIDTH), QUIET), line, soft_wrap=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from hoptrail.providers.extractive.quantities import quantity, same
+from hoptrail.providers.extractive.words import names
 
 Rule = Literal["least", "most", "same", "different", "all"]
 
@@ -63,15 +64,15 @@ _MADE = (
 )
 
 _ORDERS: tuple[tuple[str, tuple[str, ...], Rule], ...] = (
+    (
+        r"\b(?:lived?|life)\b.*\b(?:longe[rs]|older age)|longer life",
+        ("When was {} born?", "When did {} die?"),
+        "most",
+    ),
     (rf"born.*\b{_EARLY}\b|\b(?:older|oldest|elder|eldest)\b", ("When was {} born?",), "least"),
     (rf"born.*\b{_LATE}\b|\b(?:younger|youngest)\b", ("When was {} born?",), "most"),
     (rf"\bdie[ds]?\b.*\b{_EARLY}\b", ("When did {} die?",), "least"),
     (rf"\bdie[ds]?\b.*\b{_LATE}\b", ("When did {} die?",), "most"),
-    (
-        r"\b(?:lived?|life)\b.*\blonge[rs]|longer life",
-        ("When was {} born?", "When did {} die?"),
-        "most",
-    ),
     (r"\b(?:population|populous|inhabitants|people)\b", ("What is the population of {}?",), "most"),
     (r"\blong(?:er|est)\b", ("How long is {}?",), "most"),
     (r"\bshort(?:er|est)\b", ("How long is {}?",), "least"),
@@ -111,6 +112,9 @@ _OR = re.compile(r"^(?P<ask>.+?)\s*[,:]\s*(?P<a>.+?),?\s+or\s+(?P<b>.+)$", re.IG
 _BETWEEN = re.compile(
     r"^(?:between|of|out of)\s+(?P<a>.+?)\s+and\s+(?P<b>.+?),\s*(?P<ask>.+)$", re.IGNORECASE
 )
+_OUT_OF = re.compile(
+    r"^(?P<ask>.+?),?\s+(?:between|out of|among)\s+(?P<a>.+?)\s+and\s+(?P<b>.+)$", re.IGNORECASE
+)
 _WAS_OR = re.compile(
     r"^(?P<aux>is|are|was|were|did|does|do|has|have)\s+(?P<a>[^,]+?)\s+or\s+(?P<b>.+?)\s+"
     r"(?P<ask>(?:born|die|released|published|founded|established|formed|built|come out|opened"
@@ -124,7 +128,7 @@ _IS_PREDICATE = re.compile(
 
 def _alternative(text: str) -> Comparison | None:
     """Read 'Which …, A or B?', 'Was A or B born first?' or 'Between A and B, which …?'."""
-    match = _BETWEEN.match(text) or _WAS_OR.match(text) or _OR.match(text)
+    match = _BETWEEN.match(text) or _OUT_OF.match(text) or _WAS_OR.match(text) or _OR.match(text)
     if not match:
         return None
     ask, sides = match["ask"], (_side(match["a"]), _side(match["b"]))
@@ -133,7 +137,7 @@ def _alternative(text: str) -> Comparison | None:
     sides = _through_role(ask, sides)
     if ordered := _order(ask):
         return Comparison(sides, *ordered)
-    if predicate := _IS_PREDICATE.match(ask):
+    if all(map(names, sides)) and (predicate := _IS_PREDICATE.match(ask)):
         return Comparison(sides, (f"Is {{}} {predicate['rest'].replace('{', '').replace('}', '')}?",), "most")
     return None
 
@@ -159,7 +163,8 @@ def _age(ask: str, templates: tuple[str, ...]) -> tuple[str, ...]:
 def _through_role(ask: str, sides: tuple[str, str]) -> tuple[str, str]:
     """'Which film has the director born later' compares the directors of both."""
     role = _ROLE.search(ask)
-    if not role or _ROLE.search(" ".join(sides)) or not _THING.search(ask):
+    counted = re.search(r"\b(?:more|most|how many)\b", ask, re.IGNORECASE)
+    if not role or counted or _ROLE.search(" ".join(sides)) or not _THING.search(ask):
         return sides
     singular = role.group().lower().removesuffix("s")
     return f"the {singular} of {sides[0]}", f"the {singular} of {sides[1]}"
@@ -169,9 +174,9 @@ _PAIR = re.compile(
     r"^(?P<aux>is|are|was|were|do|does|did|have|has)\s+(?:both\s+)?"
     r"(?:(?:the\s+)?(?P<kind>films|movies|songs|albums|villages|universities|towns|rivers|bands"
     r"|books|novels|people|men|women),?\s+)?(?P<a>.+?)\s+and\s+(?P<b>.+?),?\s+"
-    r"(?P<ask>(?:both\b|(?:located|born|situated|from|of|in)\s+(?:in\s+)?the same\b|the same\b"
-    r"|share\b|have\b|come\b|belong\b|die\b|live\b|originate\b|films?\b|movies?\b|songs?\b|directed\b"
-    r"|written\b|composed\b).*)$",
+    r"(?P<ask>(?-i:both\b|(?:located|born|situated|from|of|in)\s+(?:in\s+)?the same\b|the same\b"
+    r"|share\b|have\b|come\b|belong\b|die\b|live\b|originate\b|films\b|movies\b|songs\b"
+    r"|directed\b|written\b|composed\b).*)$",
     re.IGNORECASE,
 )
 _SAME = re.compile(
@@ -187,7 +192,9 @@ def _pair(text: str) -> Comparison | None:
     if not match:
         return None
     ask, sides = match["ask"].strip(" ,"), (_side(match["a"]), _side(match["b"]))
-    sides = _through_role(f"{match['kind'] or ''} film {ask}", sides) if _ROLE.search(ask) else sides
+    sides = _plural_role(sides)
+    if re.search(r"\b(?:have|has|share)\b", ask):
+        sides = _through_role(f"{match['kind'] or 'film'} {ask}", sides)
     if shared := _SAME.search(ask.rstrip(" ,")):
         rule: Rule = "same" if shared["how"].lower() == "same" else "different"
         return Comparison(sides, (_shared_question(ask, shared),), rule)
@@ -195,6 +202,15 @@ def _pair(text: str) -> Comparison | None:
     if predicate == ask or match["aux"].lower() not in ("is", "are", "was", "were"):
         return None
     return Comparison(sides, (f"Is {{}} {_singular(predicate)}?",), "all")
+
+
+def _plural_role(sides: tuple[str, str]) -> tuple[str, str]:
+    """'The directors of films A' and 'B' are the director of A and the director of B."""
+    match = re.match(r"(?:the\s+)?(?P<role>\w+)s\s+of\s+(?:(?:the\s+)?\w+s\s+)?", sides[0], re.I)
+    if not match or not _ROLE.fullmatch(match["role"]) or _ROLE.search(sides[1]):
+        return sides
+    role = match["role"].lower()
+    return f"the {role} of {sides[0][match.end() :]}", f"the {role} of {sides[1]}"
 
 
 def _shared_question(ask: str, shared: re.Match[str]) -> str:
@@ -218,6 +234,8 @@ def _singular(predicate: str) -> str:
     """'American directors' becomes 'an American director'; 'located in Rome' stays."""
     if not re.search(r"^[\w' -]+s$", predicate) or re.match(r"(?:in|from|on|of|at)\b", predicate):
         return predicate.replace("{", "").replace("}", "")
+    if kind := re.match(r"(?:types|kinds|members)\s+of\s+", predicate):
+        return f"a {kind.group().split()[0][:-1]} of {predicate[kind.end() :]}"
     one = re.sub(r"ies$", "y", predicate) if predicate.endswith("ies") else predicate[:-1]
     return f"{'an' if one[0].lower() in 'aeiou' else 'a'} {one}"
 

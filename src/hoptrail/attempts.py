@@ -1,0 +1,352 @@
+"""One call on its way through the backends: whom to ask next, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk
+
+from hoptrail.backend import Backend, CallOptions
+from hoptrail.breaker import RetryBudget, Ticket
+from hoptrail.errors import (
+    AllBackendsFailed,
+    BackendError,
+    BackendRefused,
+    BackendUnavailable,
+    HoptrailError,
+    NoBackend,
+)
+from hoptrail.routed import RoutedMessageChunk
+from hoptrail.standing import Standing, first_up
+from hoptrail.trace import Attempt
+
+JITTER_SECONDS = 0.2
+"""A second try on the same backend comes after half of this, and up to as much again."""
+QUICK_SECONDS = 2.0
+"""A failure that came sooner is worth a second try at once; a later one only as a last resort."""
+PATIENCE_SECONDS = 10.0
+"""What a call without a deadline waits for a backend that asked to come back later."""
+
+
+class Call:
+    """One question to the router: keeps the attempts, and finds who is asked next."""
+
+    def __init__(
+        self,
+        standings: Sequence[Standing],
+        retries: RetryBudget,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        deadline: float | None = None,
+    ) -> None:
+        self.attempts: list[Attempt] = []
+        self.may_restart = True
+        self._standings = standings
+        self._retries = retries
+        self._clock = clock
+        self._sleep = sleep
+        self._started = clock()
+        self._ends = math.inf if deadline is None else self._started + deadline
+        self._patience = PATIENCE_SECONDS
+        self._failures: dict[Standing, BackendError] = {}
+        self._causes: list[BackendError] = []
+        self._out: set[Standing] = set()
+        self._again: Standing | None = None
+        self._last_resort: list[Standing] = []
+        self._void: Turn | None = None
+
+    def now_ms(self) -> float:
+        """Give the milliseconds since the call began."""
+        return round((self._clock() - self._started) * 1000, 3)
+
+    def seconds_left(self) -> float:
+        """Give what is left of the deadline."""
+        return self._ends - self._clock()
+
+    async def next_turn(self) -> Turn:
+        """Find whom to ask next; may wait for it.
+
+        Raises:
+            AllBackendsFailed: nobody is left.
+            NoBackend: nobody was configured to begin with.
+        """
+        if self._again is not None:
+            standing, self._again = self._again, None
+            await self._sleep(JITTER_SECONDS * random.uniform(0.5, 1.0))
+            if turn := self._turn(standing):
+                return turn
+        while self.seconds_left() > 0:
+            fresh = [each for each in self._standings if each not in self._out and not each.pause()]
+            standing = await first_up(fresh) or self._as_last_resort()
+            if standing is None:
+                if not await self._waited():
+                    break
+            elif turn := self._turn(standing):
+                return turn
+        raise self._failed_for_good()
+
+    def answered(self, turn: Turn) -> None:
+        """Note that a turn gave the answer."""
+        turn.standing.succeeded(turn.ticket)
+
+    def failed(self, turn: Turn, error: BackendError) -> bool:
+        """Note that a turn failed; say whether another may follow."""
+        standing, backend = turn.standing, turn.standing.backend
+        again = error.retry_same and standing not in self._failures
+        self._failures[standing] = error
+        self._causes.append(error)
+        self._out.add(standing)
+        if backend.degraded:
+            # The built-in refuses what it was not made for; that says nothing of the next call.
+            standing.release(turn.ticket)
+            return True
+        standing.failed(turn.ticket, error)
+        if turn.shown:
+            self._void = turn
+        if not error.fail_over or (turn.shown and not self.may_restart):
+            error.attempts = self._dumped()
+            return False
+        if again and standing.pause() is None:
+            self._plan_another_try(standing, turn)
+        return True
+
+    def told(self, turn: Turn) -> dict[str, object]:
+        """Give what an answer says about the way it came."""
+        return {
+            "backend": turn.attempt.backend,
+            "model": turn.attempt.model,
+            "reason": turn.attempt.reason,
+            "degraded": turn.standing.backend.degraded,
+            "attempts": list(self._dumped()),
+            "first_token_ms": turn.attempt.first_token_ms,
+        }
+
+    def _plan_another_try(self, standing: Standing, turn: Turn) -> None:
+        if turn.attempt.ms > QUICK_SECONDS * 1000:
+            self._last_resort.append(standing)
+        elif self._retries.spend():
+            self._again = standing
+
+    def _as_last_resort(self) -> Standing | None:
+        while self._last_resort:
+            standing = self._last_resort.pop(0)
+            if standing.pause() is None and self._retries.spend():
+                return standing
+        return None
+
+    def _turn(self, standing: Standing) -> Turn | None:
+        ticket = standing.admit()
+        if ticket is None:
+            return None
+        reason = self._reason(standing)
+        return Turn(self, standing, ticket, reason, self._restart(standing))
+
+    def _restart(self, standing: Standing) -> dict[str, str] | None:
+        void, self._void = self._void, None
+        if void is None:
+            return None
+        return {
+            "from": _name(void.standing.backend),
+            "to": _name(standing.backend),
+            "why": str(self._failures[void.standing]),
+        }
+
+    async def _waited(self) -> bool:
+        """Wait for the backend that is back first; say whether that was worth it."""
+        pauses = [(each, pause) for each in self._standings if (pause := each.pause())]
+        if not pauses:
+            return False
+        standing, pause = min(pauses, key=lambda paused: paused[1].seconds)
+        if pause.seconds >= self.seconds_left():
+            return False
+        if self._ends == math.inf:
+            self._patience -= pause.seconds
+            if not pause.soon or self._patience < 0:
+                return False
+        await self._sleep(pause.seconds)
+        if standing.pause() is None:
+            self._out.discard(standing)
+        return True
+
+    def _reason(self, chosen: Standing) -> str:
+        if failure := self._failures.get(chosen):
+            return f"asked again after {type(failure).__name__}"
+        earlier = self._standings[: self._standings.index(chosen)]
+        return "; ".join(map(self._why_not, earlier)) or "first in order and up"
+
+    def _why_not(self, standing: Standing) -> str:
+        name = standing.backend.name
+        if failure := self._failures.get(standing):
+            return f"{name} failed: {type(failure).__name__}"
+        if pause := standing.pause():
+            return f"{name} {pause}"
+        known = standing.known()
+        return f"{name}: {known.detail or known.state}" if known else f"{name} is not up"
+
+    def _failed_for_good(self) -> HoptrailError:
+        unasked = [each for each in self._standings if each not in self._failures]
+        causes = [*self._causes, *map(self._unasked, unasked)]
+        known = [each.known() for each in unasked]
+        error: HoptrailError = AllBackendsFailed(causes)
+        if not self._causes and all(found and found.state == "unconfigured" for found in known):
+            error = NoBackend("; ".join(f"{cause.backend}: {cause}" for cause in causes))
+        error.attempts = self._dumped()
+        return error
+
+    def _unasked(self, standing: Standing) -> BackendError:
+        known = standing.known()
+        kind = BackendUnavailable if known is None or known.state == "down" else BackendRefused
+        why = self._why_not(standing).removeprefix(standing.backend.name).lstrip(": ")
+        fix = f" ({known.fix})" if known and known.fix else ""
+        return kind(
+            f"not asked: {why}{fix}", backend=standing.backend.name, model=standing.backend.model
+        )
+
+    def _dumped(self) -> tuple[dict[str, object], ...]:
+        return tuple(attempt.model_dump() for attempt in self.attempts)
+
+
+class Turn:
+    """One attempt: a ``with`` block around it settles what its end means.
+
+    ``restart`` says, when text was shown before, whose text is void and why.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        standing: Standing,
+        ticket: Ticket,
+        reason: str,
+        restart: dict[str, str] | None,
+    ) -> None:
+        backend = standing.backend
+        self.standing = standing
+        self.ticket = ticket
+        self.restart = restart
+        self.shown = False
+        self.attempt = Attempt(
+            backend=backend.name,
+            model=backend.model,
+            reason=reason,
+            outcome=_RUNNING,
+            started_ms=call.now_ms(),
+        )
+        call.attempts.append(self.attempt)
+        self._call = call
+        self._told: dict[str, object] = {}
+        self._usage: UsageMetadata | None = None
+        self._heard = False
+
+    async def pieces(
+        self, messages: Sequence[BaseMessage], options: CallOptions
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        """Give the pieces of the answer; what is not text is kept for `last`."""
+        async with _closing(self.standing.backend.stream(messages, options)) as stream:
+            while (chunk := await self._next(stream)) is not None:
+                if self._shows(chunk):
+                    self.shown = True
+                    yield chunk
+
+    def last(self) -> ChatGenerationChunk:
+        """Give the chunk that ends a complete answer, and count it as answered."""
+        told = self._told
+        self._settle("ok", model=told.get("model_name"))
+        self._call.answered(self)
+        warnings = told.pop("warnings", [])
+        hoptrail = self._call.told(self) | {"warnings": warnings}
+        message = RoutedMessageChunk(
+            content="",
+            response_metadata=told | {"hoptrail": hoptrail},
+            usage_metadata=self._usage,
+            chunk_position="last",
+        )
+        return ChatGenerationChunk(message=message)
+
+    def __enter__(self) -> Turn:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if error is None or self.attempt.outcome != _RUNNING:
+            return False
+        self._settle(type(error).__name__, detail=str(error))
+        if isinstance(error, BackendError):
+            return self._call.failed(self, error)
+        # Cancelled, or left early by the reader: no verdict on the backend.
+        self.standing.release(self.ticket)
+        return False
+
+    async def _next(self, stream: AsyncIterator[ChatGenerationChunk]) -> ChatGenerationChunk | None:
+        limits, backend = self.standing.backend.limits, self.standing.backend
+        spent = (self._call.now_ms() - self.attempt.started_ms) / 1000
+        limit = min(
+            limits.idle if self._heard else limits.first_token,
+            limits.total - spent,
+            self._call.seconds_left(),
+        )
+        try:
+            # One limit per piece: a limit must not be open while the reader has the piece.
+            async with asyncio.timeout(limit):
+                chunk = await anext(stream, None)
+        except TimeoutError as error:
+            waited = "between two tokens" if self._heard else "for the first token"
+            message = f"no answer in time: waited {limit:.1f} s {waited}"
+            raise BackendUnavailable(message, backend=backend.name, model=backend.model) from error
+        self._heard = True
+        return chunk
+
+    def _shows(self, chunk: ChatGenerationChunk) -> bool:
+        message = chunk.message
+        assert isinstance(message, AIMessageChunk)
+        if chunk.generation_info:
+            self._told |= chunk.generation_info
+            chunk.generation_info = None
+        if message.response_metadata:
+            self._told |= message.response_metadata
+            message.response_metadata = {}
+        if message.usage_metadata:
+            self._usage = message.usage_metadata
+            message.usage_metadata = None
+        if message.chunk_position:
+            message.chunk_position = None
+        shows = bool(message.content or message.tool_call_chunks or message.additional_kwargs)
+        if shows and self.attempt.first_token_ms is None:
+            self.attempt.first_token_ms = self._call.now_ms()
+        return shows
+
+    def _settle(self, outcome: str, *, detail: str = "", model: object = None) -> None:
+        attempt = self.attempt
+        attempt.outcome, attempt.detail = outcome, detail
+        attempt.ms = round(self._call.now_ms() - attempt.started_ms, 3)
+        attempt.model = str(model) if model else self.standing.backend.model
+
+
+_RUNNING = "running"
+
+
+@asynccontextmanager
+async def _closing(
+    stream: AsyncIterator[ChatGenerationChunk],
+) -> AsyncIterator[AsyncIterator[ChatGenerationChunk]]:
+    """Close a stream that is left early, if it is one that can be closed."""
+    try:
+        yield stream
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+def _name(backend: Backend) -> str:
+    return f"{backend.name}:{backend.model}" if backend.model else backend.name

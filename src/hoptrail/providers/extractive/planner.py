@@ -1,0 +1,102 @@
+"""The planner: splits a question into look-ups by rules.
+
+Descriptions are looked up from the inside out, each replaced by a reference to its step;
+comparisons look up the compared attribute of each side and leave the comparing to synthesis.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hoptrail.providers.extractive.comparison import comparison
+from hoptrail.providers.extractive.descriptions import Description, descriptions
+
+_TRIVIAL = re.compile(
+    r"(?:(?:who|what|where|which(?:\s+\w+){0,2})(?:['’]s|\s+(?:is|was|are|were))|name)\s*(?:also\s+)?"
+    r"(?:called\s+|named\s+)?(?:the\s+(?:name|identity)\s+of\s+)?#\d+(?P<rest>.*)$",
+    re.IGNORECASE,
+)
+_NOTHING_LEFT = re.compile(
+    r"(?:#\d+|(?:when|how|why|who|what|which\s+\w+)\s+(?:was|were|is|are)\s+#\d+"
+    r"|.*\b(?:did|does|do)\s+#\d+|(?:#\d+|(?!what|which|who)[^#]{1,40})\s+(?:is|was)\s+(?:who|whom|what|where|which|#\d+)|\w+\s+#\d+)$",
+    re.IGNORECASE,
+)
+_ASKS_MORE = re.compile(
+    r"\s*(?:\w+ed\b|born\b|from\b|known\b|buried\b|built\b|made\b|set\b|part of\b|in\b$|'s|’s)",
+    re.IGNORECASE,
+)
+_REFERENCE = re.compile(r"#(\d+)")
+_KIN = (
+    (r"(?:maternal grand(?P<a>father|mother))", "mother"),
+    (r"(?:paternal grand(?P<b>father|mother))", "father"),
+    (r"(?:(?P<c>father|mother)[- ]in[- ]law)", "spouse"),
+)
+
+
+def plan(question: str, max_steps: int) -> list[str]:
+    """Give the look-ups of a question in order, later ones referring to earlier ones as ``#k``.
+
+    A plan longer than ``max_steps`` is not cut, which would lose the question: it is asked whole.
+    """
+    text = " ".join(question.split())
+    compared = comparison(text)
+    if compared:
+        steps: list[str] = []
+        for side in compared.questions():
+            for asked in side:
+                steps += _renumbered(_nested(asked), len(steps))
+    else:
+        steps = _nested(text)
+    return _unrepeated(steps) if len(steps) <= max_steps else [text]
+
+
+def plan_lengths(questions: list[list[str]]) -> list[list[int]]:
+    """Give how many steps each look-up of each side takes."""
+    return [[len(_nested(asked)) for asked in side] for side in questions]
+
+
+def _nested(question: str) -> list[str]:
+    rest = _without_kin(question.strip().rstrip("?.! "))
+    steps: list[str] = []
+    while found := _innermost(rest, len(steps) + 1):
+        steps.append(found.question)
+        rest = f"{rest[: found.start]}#{len(steps)}{rest[found.end :]}"
+    return [*steps, f"{rest[:1].upper()}{rest[1:]}?"]
+
+
+def _innermost(text: str, number: int) -> Description | None:
+    """Give the first description whose look-up leaves something to ask."""
+    for found in descriptions(text):
+        rest = f"{text[: found.start]}#{number}{text[found.end :]}".strip()
+        trivial = _TRIVIAL.match(rest)
+        if trivial and not _ASKS_MORE.match(trivial["rest"]):
+            continue
+        if not _NOTHING_LEFT.match(rest):
+            return found
+    return None
+
+
+def _without_kin(text: str) -> str:
+    """Spell out kinship by marriage and by line: a maternal grandfather is a mother's father."""
+    for pattern, between in _KIN:
+        match = re.search(rf"the {pattern} of ", text)
+        if match:
+            kin = next(value for value in match.groupdict().values() if value)
+            text = f"{text[: match.start()]}the {kin} of the {between} of {text[match.end() :]}"
+    return text
+
+
+def _renumbered(steps: list[str], offset: int) -> list[str]:
+    return [_REFERENCE.sub(lambda m: f"#{int(m[1]) + offset}", step) for step in steps]
+
+
+def _unrepeated(steps: list[str]) -> list[str]:
+    """Drop a look-up that was already asked, and refer to the first one."""
+    kept: list[str] = []
+    place: dict[int, int] = {}
+    for number, step in enumerate(steps, start=1):
+        asked = _REFERENCE.sub(lambda m: f"#{place[int(m[1])]}" if int(m[1]) in place else m[0], step)
+        if asked not in kept:
+            kept.append(asked)
+        place[number] = kept.index(asked) + 1
+    return kept

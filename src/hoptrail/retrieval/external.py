@@ -1,0 +1,124 @@
+"""LangChain retrievers: any of them in place of the index, and the index as one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForRetrieverRun,
+    CallbackManagerForRetrieverRun,
+)
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from pydantic import ConfigDict, SkipValidation
+
+from hoptrail.errors import HoptrailError, RetrievalError
+from hoptrail.evidence import Evidence, Passage, Retrieval
+from hoptrail.retrieval.index import Index
+from hoptrail.space import Embedders
+
+SCORE_KEYS = ("relevance_score", "score", "similarity")
+"""Where retrievers and rerankers leave a score in a document's metadata, most telling first."""
+
+
+class ExternalIndex:
+    """A LangChain retriever behind the `search` that an `Index` has."""
+
+    def __init__(self, retriever: BaseRetriever) -> None:
+        self._retriever = retriever
+
+    async def search(
+        self, question: str, *, k: int = 5, embedders: Embedders | None = None
+    ) -> Retrieval:
+        """Give what the retriever found, in its order, at most ``k`` passages.
+
+        A document without an id gets the digest of its text as one; one without a score is
+        scored by its place.
+
+        Raises:
+            RetrievalError: the retriever failed.
+        """
+        try:
+            documents = await self._retriever.ainvoke(question)
+        except HoptrailError:
+            raise
+        except Exception as error:  # a user's class may raise whatever it likes
+            name = type(self._retriever).__name__
+            raise RetrievalError(f"{name} failed: {type(error).__name__}: {error}") from error
+        return Retrieval(evidence=_evidence(documents[:k]), mode="external")
+
+
+def _evidence(documents: Sequence[Document]) -> tuple[Evidence, ...]:
+    return tuple(
+        Evidence(passage=_passage(document), rank=rank, score=_score(document, rank))
+        for rank, document in enumerate(documents, 1)
+    )
+
+
+def _passage(document: Document) -> Passage:
+    text = document.page_content
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+    start = document.metadata.get("start_index")
+    start = start if isinstance(start, int) else 0
+    return Passage(
+        id=str(document.id or document.metadata.get("id") or digest),
+        text=text,
+        title=str(document.metadata.get("title") or ""),
+        source=str(document.metadata.get("source") or ""),
+        start=start,
+        end=start + len(text),
+    )
+
+
+def _score(document: Document, rank: int) -> float:
+    for key in SCORE_KEYS:
+        if isinstance(score := document.metadata.get(key), int | float):
+            return float(score)
+    return 1 / rank
+
+
+class IndexRetriever(BaseRetriever):
+    """An index as a LangChain retriever; a document's metadata tells where it is from."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    index: Index
+    embedders: SkipValidation[Embedders | None] = None
+    k: int = 5
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
+    ) -> list[Document]:
+        return await self._documents(query)
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+    ) -> list[Document]:
+        # A thread of its own: the caller's may have a running event loop.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, self._documents(query)).result()
+
+    async def _documents(self, query: str) -> list[Document]:
+        found = await self.index.search(query, k=self.k, embedders=self.embedders)
+        return [_document(evidence) for evidence in found.evidence]
+
+
+def as_langchain_retriever(
+    index: Index, embedders: Embedders | None = None, k: int = 5
+) -> IndexRetriever:
+    """Give a LangChain retriever over an index, for chains, agents and tools."""
+    return IndexRetriever(index=index, embedders=embedders, k=k)
+
+
+def _document(evidence: Evidence) -> Document:
+    passage = evidence.passage
+    metadata = {
+        "title": passage.title,
+        "source": passage.source,
+        "start_index": passage.start,
+        "relevance_score": evidence.score,
+    }
+    return Document(id=passage.id, page_content=passage.text, metadata=metadata)

@@ -1,0 +1,148 @@
+"""What the router knows of one backend: whether it is up, benched, or failing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hoptrail.backend import Availability, Backend
+from hoptrail.breaker import Breaker, Ticket
+from hoptrail.connections import PerLoop
+from hoptrail.errors import BackendBusy, BackendError
+
+UP_FOR = 15.0
+DOWN_FOR = 5.0
+PROBE_SECONDS = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """How long a backend is left alone, and why."""
+
+    seconds: float
+    why: str
+    soon: bool
+    """Whether the backend itself asked for it, and will be back."""
+
+    def __str__(self) -> str:
+        return f"benched for {max(self.seconds, 1):.0f} s {self.why}"
+
+
+class Standing:
+    """The standing of one backend.
+
+    A probe's finding holds 15 s when it is up and 5 s when not; a backend whose last call was
+    answered needs no probe. One probe runs at a time, whoever waits for it.
+    """
+
+    def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
+        self.backend = backend
+        self._clock = clock
+        self._breaker = Breaker(clock)
+        self._benched_until = 0.0
+        self._benched_why = ""
+        self._asked_for_it = False
+        self._found: Availability | None = None
+        self._found_until = 0.0
+        self._proven = False
+        self._probing = PerLoop(asyncio.Lock)
+
+    def pause(self) -> Pause | None:
+        """Give why and how long the backend must not be asked, or None."""
+        benched = self._benched_until - self._clock()
+        broken = self._breaker.wait()
+        if max(benched, broken) <= 0:
+            return None
+        if benched >= broken:
+            return Pause(benched, self._benched_why, self._asked_for_it)
+        return Pause(broken, "after repeated failures", soon=False)
+
+    def known(self) -> Availability | None:
+        """Give what is known without asking, or None when it is too old."""
+        if self._proven or self._clock() < self._found_until:
+            return self._found
+        return None
+
+    async def availability(self) -> Availability:
+        """Give what is known, or ask."""
+        async with self._probing.get():
+            return self.known() or await self._probe()
+
+    def admit(self) -> Ticket | None:
+        """Take the right to make one call now."""
+        return None if self.pause() else self._breaker.admit()
+
+    def succeeded(self, ticket: Ticket) -> None:
+        """Note that a call was answered: the best proof that the backend is up."""
+        self._breaker.succeeded(ticket)
+        self._benched_until = 0.0
+        self._proven = True
+        if self._found is None or not self._found.up:
+            self._found = Availability(
+                backend=self.backend.name, model=self.backend.model, state="up", detail="answered"
+            )
+
+    def failed(self, ticket: Ticket, error: BackendError) -> None:
+        """Note that a call failed, and how long the backend is to be left alone."""
+        self._forget()
+        if error.counts_for_breaker:
+            self._breaker.failed(ticket)
+        else:
+            self._breaker.release(ticket)
+        seconds = error.bench_seconds
+        if seconds and error.retry_after is not None:
+            seconds = error.retry_after
+        until = self._clock() + seconds
+        # Whoever fails next must not shorten a pause that was asked for.
+        if seconds and until > self._benched_until:
+            self._benched_until = until
+            self._benched_why = f"after {type(error).__name__} ({error})"
+            self._asked_for_it = isinstance(error, BackendBusy)
+
+    def release(self, ticket: Ticket) -> None:
+        """Note that a call ended without a verdict (cancelled)."""
+        self._breaker.release(ticket)
+
+    def _forget(self) -> None:
+        self._proven = False
+        self._found = None
+        self._found_until = 0.0
+
+    async def _probe(self) -> Availability:
+        name, model = self.backend.name, self.backend.model
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                found = await self.backend.probe()
+        except TimeoutError:
+            detail = f"no answer within {PROBE_SECONDS:g} s"
+            found = Availability(backend=name, model=model, state="down", detail=detail)
+        except BackendError as error:
+            found = Availability(backend=name, model=model, state="down", detail=str(error))
+        self._found = found
+        self._found_until = self._clock() + (UP_FOR if found.up else DOWN_FOR)
+        return found
+
+
+async def first_up(standings: Sequence[Standing]) -> Standing | None:
+    """Give the first in order that is up, asking all that are not known at once."""
+    for at, standing in enumerate(standings):
+        known = standing.known()
+        if known is None:
+            return await _first_found(standings[at:])
+        if known.up:
+            return standing
+    return None
+
+
+async def _first_found(standings: Sequence[Standing]) -> Standing | None:
+    async with asyncio.TaskGroup() as group:
+        probes = [group.create_task(standing.availability()) for standing in standings]
+        try:
+            for standing, probe in zip(standings, probes, strict=True):
+                if (await probe).up:
+                    return standing
+            return None
+        finally:
+            for probe in probes:
+                probe.cancel()

@@ -1,0 +1,100 @@
+"""A finished run: its question, plan, every step with its evidence, timings and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.rule import Rule
+from rich.text import Text
+from rich.tree import Tree
+
+from hoptrail.terminal.answer import citation_line
+from hoptrail.terminal.calls import call_facts
+from hoptrail.terminal.card import Fact, fact_grid, step_card
+from hoptrail.terminal.marks import BAD, QUIET, WARN, status_mark, status_style
+from hoptrail.terminal.plain import amount, duration, one_line, plain
+from hoptrail.terminal.steps import answered_by
+from hoptrail.terminal.waterfall import waterfall
+from hoptrail.trace import Trace
+
+
+def print_record(out: Console, trace: Trace, *, prompts: bool = False) -> None:
+    """Print a whole run; with ``prompts`` also what was sent to the models, and their replies."""
+    out.print(Text(plain(trace.question), "bold"))
+    out.print(_summary(trace))
+    out.print()
+    out.print(_tree(trace, out.width, prompts))
+    for part in (_answer(trace), waterfall(trace, out.width), fact_grid(_ending(trace))):
+        out.print()
+        out.print(part)
+
+
+def _summary(trace: Trace) -> Text:
+    calls = [*trace.plan.calls, *(c for s in trace.steps for c in s.calls), *trace.synthesis]
+    line = status_mark(trace.status).append(f" {trace.status}", status_style(trace.status))
+    if trace.degraded:
+        line.append(" · degraded", WARN)
+    facts = [
+        duration(trace.usage.wall_ms),
+        amount(len(trace.steps), "step"),
+        amount(trace.usage.llm_calls, "LLM call"),
+        f"{trace.usage.input_tokens:,} + {trace.usage.output_tokens:,} tokens",
+        answered_by(calls),
+    ]
+    return line.append("".join(f" · {fact}" for fact in facts if fact), QUIET)
+
+
+def _tree(trace: Trace, width: int, prompts: bool) -> Tree:
+    tree = Tree(_plan(trace, prompts), guide_style=QUIET)
+    revisions, round_ = iter(trace.plan.revisions), 0
+    for step in trace.steps:
+        if step.round > round_:
+            round_ = step.round
+            tree.add(Text(f"asked differently: {one_line(next(revisions, ''))}".rstrip(": "), WARN))
+        tree.add(step_card(step, width, prompts=prompts))
+    for call in trace.synthesis:
+        title = Text(f"answer written by {answered_by([call]) or 'nobody'}", QUIET)
+        tree.add(Group(title, fact_grid(call_facts(call, prompts=prompts))))
+    return tree
+
+
+def _plan(trace: Trace, prompts: bool) -> RenderableType:
+    sources = {
+        "model": "planned by " + (answered_by(trace.plan.calls) or "the model"),
+        "journal": "plan taken up from the journal",
+        "gate": "one look-up, no plan needed",
+        "given": "plan given by the caller",
+        "fallback": "the plan was unreadable: asked as one step",
+    }
+    facts = [fact for call in trace.plan.calls for fact in call_facts(call, prompts=prompts)]
+    facts += [("repaired", Text(one_line(repair), WARN)) for repair in trace.plan.repairs]
+    return Group(Text(sources[trace.plan.source], QUIET), fact_grid(facts))
+
+
+def _answer(trace: Trace) -> RenderableType:
+    lines: list[RenderableType] = [Rule(style=QUIET)]
+    if trace.error:
+        lines.append(Text(one_line(trace.error), BAD))
+    if trace.answer:
+        lines.append(Text(plain(trace.answer), WARN if trace.abstained else ""))
+    lines += [citation_line(at, citation) for at, citation in enumerate(trace.citations, start=1)]
+    lines += [Text(one_line(warning), WARN) for warning in trace.warnings]
+    return Group(*lines, Rule(style=QUIET))
+
+
+def _ending(trace: Trace) -> Iterator[Fact]:
+    limits = [f"{name} {value:g}" for name, value in trace.budget.items() if value is not None]
+    facts = {
+        "run": trace.run_id,
+        "parent": trace.parent_run_id or "",
+        "started": trace.started_at,
+        "documents": trace.documents,
+        "backends": trace.model_policy,
+        "stopped": trace.stop_reason,
+        "budget": ", ".join(limits),
+        "versions": ", ".join(f"{name} {value}" for name, value in trace.versions.items()),
+    }
+    for label, value in facts.items():
+        if value:
+            yield label, Text(one_line(value))
