@@ -70,8 +70,8 @@ def exporter_python() -> Path:
     python = ROOT / "venv" / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(ROOT / "venv")], check=True)
-    ready = subprocess.run([str(python), "-c", "import torch, transformers, onnx, onnxruntime"])
-    if ready.returncode:
+    imports = [str(python), "-c", "import torch, transformers, onnx, onnxruntime"]
+    if subprocess.run(imports, capture_output=True).returncode:
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *EXPORTER], check=True)
     return python
 

@@ -63,12 +63,19 @@ def clean_environment(
 
 
 def _redirect_hub_login(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """huggingface_hub reads the environment once, at import: tell it again."""
+    """huggingface_hub reads the environment once, at import: tell it again.
+
+    It also asks huggingface.co once per process whether an agent is running it. Each test
+    starts as a new process would, so that a test whose code does this fails on every run.
+    """
     constants = sys.modules.get("huggingface_hub.constants")
     if constants is not None:
         token = home / ".cache" / "huggingface" / "token"
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(token))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    detection = sys.modules.get("huggingface_hub.utils._detect_agent")
+    if detection is not None:
+        monkeypatch.setattr(detection, "_registry", None)
 
 
 @pytest.fixture(autouse=True)

@@ -160,7 +160,7 @@ async def test_a_step_is_told_the_earlier_answer_nearest_to_it(journal: Journal)
     referred = [(known.id, known.reason, known.similarity) for known in trace.step(3).earlier]
     assert referred == [(1, "reference", None), (2, "reference", None)]
     nearest = [(known.id, known.reason, known.similarity) for known in trace.step(4).earlier]
-    assert nearest == [(1, "similar", 0.9)]
+    assert nearest == [(3, "reference", None), (1, "similar", 0.9)]
 
 
 async def test_a_step_whose_question_needs_an_answer_it_does_not_name_is_completed(

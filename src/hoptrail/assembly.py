@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hoptrail.budget import Budget
 from hoptrail.journal import Journal
 from hoptrail.settings import Settings, load_settings
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from langchain_core.retrievers import BaseRetriever
 
     from hoptrail.backend import Backend
-    from hoptrail.budget import Budget
     from hoptrail.embeddings import EmbedderChain
+    from hoptrail.library import Library
     from hoptrail.router import RoutedChatModel
+    from hoptrail.run import Parts, Search
+    from hoptrail.space import Embedder
 
 Documents = str | Path | Sequence[str | Path] | None
 
@@ -51,22 +54,161 @@ class Assembly:
         return Journal(self.settings.home)
 
     @cached_property
-    def router(self) -> RoutedChatModel:
-        """Hoptrail's own chat model over the backends, in the order of the settings."""
-        from hoptrail.router import RoutedChatModel
-
-        return RoutedChatModel(backends=self.backends)
+    def backends(self) -> list[Backend]:
+        """The backends that the settings name, in their order."""
+        return [_backend(name, self.settings) for name in self.settings.backends]
 
     @cached_property
-    def backends(self) -> list[Backend]:
-        """The backends named in the settings, in their order."""
-        return [self._backend(name) for name in self.settings.backends]
+    def router(self) -> RoutedChatModel:
+        """Hoptrail's own chat model over the backends."""
+        from hoptrail.router import RoutedChatModel
+
+        return RoutedChatModel(self.backends)
 
     @cached_property
     def embedders(self) -> EmbedderChain:
-        """The embedders named in the settings, or only the one passed in."""
+        """The embedders that the settings name, or only the one passed in."""
         from hoptrail.embeddings import EmbedderChain, ExternalEmbedder
 
         if self.embeddings is not None:
             return EmbedderChain([ExternalEmbedder(self.embeddings)])
-        return EmbedderChain([self._embedder(name) for name in self.settings.embedders])
+        return EmbedderChain([_embedder(name, self.settings) for name in self.settings.embedders])
+
+    @cached_property
+    def library(self) -> Library | None:
+        """The documents and their index, or None when there are none."""
+        docs = self._documents()
+        if self.retriever is not None or not (docs or self.index):
+            return None
+        from hoptrail.library import Library
+
+        folder = Path(self.index) if self.index else None
+        return Library(docs, folder, self.settings.home, self.embedders)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What the graph is made of."""
+        from hoptrail.run import Parts
+
+        settings, own = self.settings, self.model is None
+        model = self.router if self.model is None else self.model
+        return Parts(
+            model=model,
+            journal=self.journal,
+            policy=self.router.policy if own else model_name(model),
+            search=self._search(),
+            similarity=self._similarity,
+            budget=self.budget or _budget(settings),
+            documents=", ".join(map(str, self._documents())) or str(self.index or ""),
+            top_k=settings.top_k,
+            context_tokens=settings.context_tokens,
+            revisions=settings.revisions,
+            concurrency=settings.concurrency,
+            approve=self.approve,
+            routed=own,
+        )
+
+    def close(self) -> None:
+        """Close the files of what was built."""
+        for name in ("journal", "library"):
+            if (part := self.__dict__.get(name)) is not None:
+                part.close()
+
+    def _documents(self) -> list[Path]:
+        docs = self.settings.docs if self.docs is None else self.docs
+        if docs is None:
+            return []
+        return [Path(each) for each in ([docs] if isinstance(docs, str | Path) else docs)]
+
+    def _search(self) -> Search | None:
+        if self.retriever is not None:
+            from hoptrail.retrieval.external import ExternalIndex
+
+            external = ExternalIndex(self.retriever)
+            return lambda question, k: external.search(question, k=k)
+        return None if self.library is None else self.library.search
+
+    async def _similarity(self, text: str, others: Sequence[str]) -> Sequence[float]:
+        embedder = await self.embedders.first()
+        vectors = await embedder.embed([text, *others], "passage")
+        return [float(cosine) for cosine in vectors[1:] @ vectors[0]]
+
+
+def model_name(model: BaseChatModel) -> str:
+    """Name a caller's model for the trace: its kind, and the model it asks where it tells."""
+    told = model._get_ls_params()
+    return f"{told.get('ls_provider', model._llm_type)}:{told.get('ls_model_name', '')}".strip(":")
+
+
+def _budget(settings: Settings) -> Budget:
+    return Budget(
+        max_steps=settings.max_steps,
+        max_llm_calls=settings.max_llm_calls,
+        max_tokens=settings.max_tokens,
+        deadline=settings.deadline,
+    )
+
+
+def _backend(name: str, settings: Settings) -> Backend:
+    from hoptrail.backend import CallLimits, Sampling
+
+    sampling = Sampling(temperature=settings.temperature)
+    limits = CallLimits(
+        connect=settings.connect_timeout,
+        first_token=settings.first_byte_timeout,
+        idle=settings.idle_timeout,
+        total=settings.call_timeout,
+    )
+    match name:
+        case "huggingface":
+            from hoptrail.providers.huggingface import HuggingFaceBackend
+
+            url = settings.huggingface_base_url
+            token = _token(settings, url)
+            return HuggingFaceBackend(
+                settings.hf_model, token, url, sampling=sampling, limits=limits
+            )
+        case "ollama":
+            from hoptrail.providers.ollama import OllamaBackend
+
+            model, host = settings.ollama_model or None, settings.ollama_host
+            return OllamaBackend(
+                model, host, num_ctx=settings.num_ctx, sampling=sampling, limits=limits
+            )
+        case "local":
+            from hoptrail.providers.local import LocalBackend
+
+            return LocalBackend(settings.local_model or None)
+        case _:
+            from hoptrail.providers.extractive import ExtractiveBackend
+
+            return ExtractiveBackend()
+
+
+def _embedder(name: str, settings: Settings) -> Embedder:
+    from hoptrail import embeddings
+    from hoptrail.connections import shared_client
+
+    match name:
+        case "huggingface":
+            endpoint = settings.huggingface_embedding_url
+            url = settings.huggingface_base_url
+            return embeddings.HuggingFaceEmbedder(
+                settings.embedding_model,
+                _token(settings, endpoint or url),
+                url,
+                endpoint,
+                client=shared_client,
+            )
+        case "ollama":
+            model, host = settings.ollama_embedding_model, settings.ollama_host
+            return embeddings.OllamaEmbedder(model, host, client=shared_client)
+        case "local":
+            return embeddings.LocalEmbedder(settings.embedding_model, settings.local_embedding_path)
+        case _:
+            return embeddings.HashEmbedder()
+
+
+def _token(settings: Settings, url: str) -> str | None:
+    token = settings.token_for(url)
+    return token.get_secret_value() if token else None

@@ -77,10 +77,10 @@ class Call:
             AllBackendsFailed: nobody is left.
             NoBackend: nobody was configured to begin with.
         """
-        if self._again is not None:
-            standing, self._again = self._again, None
+        if again := self._again:
+            self._again = None
             await self._sleep(JITTER_SECONDS * random.uniform(0.5, 1.0))
-            if turn := self._turn(standing):
+            if turn := self._turn(again):
                 return turn
         while self.seconds_left() > 0:
             fresh = [each for each in self._standings if each not in self._out and not each.pause()]

@@ -78,6 +78,12 @@ def ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+async def load_certificates() -> None:
+    """Load them in a thread, once: the first use must not hold up the event loop."""
+    if not ssl_context.cache_info().currsize:
+        await asyncio.to_thread(ssl_context)
+
+
 async def refuse(response: httpx.Response) -> None:
     """Raise `HttpRefusal` unless the status is 200; usable as an httpx response hook."""
     if response.status_code == httpx.codes.OK:

@@ -6,15 +6,12 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hoptrail.errors import RetrievalError
 from hoptrail.evidence import Retrieval
 from hoptrail.retrieval.index import Index
 from hoptrail.retrieval.ingest import IngestReport, ingest
-
-if TYPE_CHECKING:
-    from hoptrail.embeddings import EmbedderChain
+from hoptrail.space import Embedders
 
 Progress = Callable[[int, int, str], None]
 
@@ -31,7 +28,7 @@ class Library:
         docs: Sequence[Path],
         index: Path | None,
         home: Path,
-        embedders: Callable[[], EmbedderChain],
+        embedders: Embedders,
     ) -> None:
         self.docs = tuple(path.expanduser().absolute() for path in docs)
         self.folder = index.expanduser().absolute() if index else _folder(home, self.docs)
@@ -49,7 +46,7 @@ class Library:
         async with self._opening:
             if self.docs:
                 report = await ingest(
-                    self.docs, self.folder, embedders=self._embedders(), progress=progress
+                    self.docs, self.folder, embedders=self._embedders, progress=progress
                 )
             elif not self.folder.exists():
                 raise RetrievalError(
@@ -64,13 +61,13 @@ class Library:
         if self._index is None:
             await self.prepare()
         assert self._index is not None  # prepare has opened it
-        return await self._index.search(question, k=k, embedders=self._embedders())
+        return await self._index.search(question, k=k, embedders=self._embedders)
 
-    async def similarity(self, text: str, others: Sequence[str]) -> list[float]:
-        """Give the cosine of a text with each of some others, by the first embedder that is up."""
-        embedder = await self._embedders().first()
-        vectors = await embedder.embed([text, *others], "passage")
-        return [float(cosine) for cosine in vectors[1:] @ vectors[0]]
+    def close(self) -> None:
+        """Close the index."""
+        if self._index is not None:
+            self._index.close()
+            self._index = None
 
 
 def _folder(home: Path, docs: Sequence[Path]) -> Path:

@@ -19,6 +19,7 @@ from hoptrail.errors import (
     BackendError,
     BackendRefused,
     BackendUnavailable,
+    InvalidResponse,
     RequestRefused,
 )
 
@@ -40,6 +41,8 @@ def kind_of(status: int, *, loading: bool = False) -> type[BackendError]:
         return BackendUnavailable
     if status in _REQUEST_IS_WRONG:
         return RequestRefused
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        return InvalidResponse
     return BackendRefused
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
@@ -15,6 +15,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import Field
 
+from hoptrail.backend import DEFAULT_LIMITS, Availability, Backend, CallLimits, CallOptions
+from hoptrail.errors import BackendError
 from hoptrail.request import (
     PlanRequest,
     Request,
@@ -103,6 +105,119 @@ class ScriptedChatModel(BaseChatModel):
         **kwargs: Any,  # the base class's signature
     ) -> ChatResult:
         return asyncio.run(self._agenerate(messages))
+
+
+class FakeClock:
+    """Seconds that pass only when told to: a clock and a sleep for breakers and routers."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        """Give the time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass as a sleeper sees it."""
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Reply:
+    """What a `ScriptedBackend` does with one call.
+
+    ``text`` is streamed word by word, ``token_delay`` seconds apart; with ``error`` it is
+    raised after ``error_after`` words (None: after all of them).
+    """
+
+    text: str = ""
+    error: BackendError | None = None
+    error_after: int | None = 0
+    token_delay: float = 0.0
+
+
+@dataclass
+class BackendCall:
+    """One call to a scripted backend; ``ended`` says how: ``answered``, or an exception's name."""
+
+    messages: list[BaseMessage]
+    options: CallOptions
+    ended: str = ""
+
+
+@dataclass(eq=False)
+class ScriptedBackend(Backend):
+    """A backend that answers from a script and remembers what it was asked.
+
+    ``replies`` are used one after the other, the last one again and again; a text is an answer,
+    an error is raised. ``delay`` seconds pass before the first token, ``probe_delay`` before a
+    probe tells ``state``.
+    """
+
+    name: str = "scripted"
+    replies: Sequence[str | BackendError | Reply] = ("scripted answer",)
+    model: str | None = "scripted"
+    delay: float = 0.0
+    state: Literal["up", "down", "loading", "unconfigured", "misconfigured", "model_missing"] = "up"
+    probe_delay: float = 0.0
+    degraded: bool = False
+    limits: CallLimits = DEFAULT_LIMITS
+    calls: list[BackendCall] = field(default_factory=list)
+    probes: int = 0
+
+    async def probe(self) -> Availability:
+        """Tell ``state``."""
+        self.probes += 1
+        await asyncio.sleep(self.probe_delay)
+        return Availability(backend=self.name, model=self.model, state=self.state)
+
+    async def stream(
+        self, messages: Sequence[BaseMessage], options: CallOptions
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        """Stream the next reply of the script."""
+        reply = self._next_reply()
+        call = BackendCall(list(messages), options)
+        self.calls.append(call)
+        try:
+            await asyncio.sleep(self.delay)
+            words = reply.text.split(" ") if reply.text else []
+            for word in words if reply.error is None else words[: reply.error_after]:
+                await asyncio.sleep(reply.token_delay)
+                yield ChatGenerationChunk(message=AIMessageChunk(content=f"{word} "))
+            if reply.error is not None:
+                raise reply.error
+            yield self._last(len(words))
+            call.ended = "answered"
+        except BaseException as error:
+            call.ended = type(error).__name__
+            raise
+
+    async def generate(self, messages: Sequence[BaseMessage], options: CallOptions) -> ChatResult:
+        """Give the next reply of the script in one piece."""
+        chunks = [chunk async for chunk in self.stream(messages, options)]
+        text = "".join(str(chunk.message.text) for chunk in chunks)
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(text.rstrip()))])
+
+    def _next_reply(self) -> Reply:
+        reply = self.replies[min(len(self.calls), len(self.replies) - 1)]
+        if isinstance(reply, str):
+            return Reply(reply)
+        return Reply(error=reply) if isinstance(reply, BackendError) else reply
+
+    def _last(self, words: int) -> ChatGenerationChunk:
+        counts = {"input_tokens": 1, "output_tokens": words, "total_tokens": 1 + words}
+        told = {"model_name": self.model, "finish_reason": "stop"}
+        message = AIMessageChunk.model_validate(
+            {"content": "", "usage_metadata": counts, "response_metadata": told}
+        )
+        return ChatGenerationChunk(message=message)
 
 
 def script(

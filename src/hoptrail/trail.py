@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langgraph.types import Command
 
@@ -17,7 +17,7 @@ from hoptrail.budget import Budget
 from hoptrail.checkpoints import sqlite_checkpointer
 from hoptrail.errors import HoptrailError
 from hoptrail.events import Event, PlanProposed, RunFinished
-from hoptrail.graph import build_graph
+from hoptrail.graph import Question, build_graph
 from hoptrail.run import new_run_id
 from hoptrail.settings import Settings
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
     from langchain_core.retrievers import BaseRetriever
+    from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
 
@@ -109,7 +110,9 @@ class Hoptrail:
                     )
         raise HoptrailError("the run ended without an answer")
 
-    async def astream(self, question: str, *, run_id: str | None = None) -> AsyncIterator[Event]:
+    async def astream(
+        self, question: str, *, run_id: str | None = None
+    ) -> AsyncGenerator[Event, None]:
         """Answer a question, telling what happens while it happens; raises as `aask`."""
         if not question.strip():
             raise HoptrailError("the question is empty")
@@ -118,7 +121,9 @@ class Hoptrail:
             async for event in events:
                 yield event
 
-    async def decide(self, run_id: str, decision: bool | Sequence[str]) -> AsyncIterator[Event]:
+    async def decide(
+        self, run_id: str, decision: bool | Sequence[str]
+    ) -> AsyncGenerator[Event, None]:
         """Go on with a run that waits for approval: ``True``, or questions in place of its plan."""
         resume = decision if isinstance(decision, bool) else list(decision)
         async with aclosing(self._go(Command(resume=resume), run_id)) as events:
@@ -131,17 +136,22 @@ class Hoptrail:
 
     async def prepare(self, progress: Progress | None = None) -> IngestReport | None:
         """Bring the index of ``docs`` up to date now, rather than at the first question."""
-        return await self.assembly.library.prepare(progress)
+        library = self.assembly.library
+        return None if library is None else await library.prepare(progress)
 
     def close(self) -> None:
         """Close the files; the trail answers no more questions."""
         self.assembly.close()
 
-    async def _go(self, given: object, run_id: str) -> AsyncIterator[Event]:
+    async def _go(self, given: Question | Command[Any], run_id: str) -> AsyncGenerator[Event, None]:
         graph = await self._runnable()
-        config = {"configurable": {"thread_id": run_id}}
-        async with aclosing(graph.astream(given, config, stream_mode="custom")) as events:
-            async for event in events:
+        config: RunnableConfig = {"configurable": {"thread_id": run_id}}
+        # LangGraph types its generator as an iterator; left early, it has to be closed.
+        told = cast(
+            "AsyncGenerator[Event, None]", graph.astream(given, config, stream_mode="custom")
+        )
+        async with aclosing(told):
+            async for event in told:
                 yield event
         if self._approve:
             state = await graph.aget_state(config)

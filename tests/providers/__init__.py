@@ -15,7 +15,9 @@ Or in a process of its own: ``python -m tests.providers --port 8801 --script fil
 ``answer(script)``, ``respond``, ``fault`` / ``embed_fault`` / ``probe_fault`` (hold until
 cleared), ``faults`` / ``embed_faults`` / ``probe_faults`` (deques used up first, one per call,
 None = healthy), the records ``chats``, ``embeddings``, ``probes`` (paths), ``calls`` (Counter of
-paths), ``in_flight``, ``peak``, and ``stop()`` / ``start()`` / ``drop()``. Beyond that:
+paths), ``in_flight``, ``peak``, ``connections``, and ``stop()`` / ``start()`` / ``drop()`` (these
+three block for a moment, as ``settle()`` does: call them in a thread from asynchronous tests).
+Beyond that:
 
 * Hugging Face: ``dialect`` (a name of ``DIALECTS``, or a ``Dialect``), ``any_model``,
   ``embedding_models``, ``embedding_shape``, ``token``, ``role``, ``permissions``,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tests.providers.emission import Stream, packed
-from tests.providers.script import ChatRequest, Reply, count_tokens
+from tests.providers.script import ChatRequest, EmbeddingRequest, Reply, count_tokens
+from tests.providers.stream import Stream, packed
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,19 @@ def completion(chat: ChatRequest, reply: Reply, dialect: Dialect) -> dict[str, A
         "choices": [choice],
         "usage": usage_of(chat, reply),
     }
+
+
+def embedding_list(call: EmbeddingRequest, vectors: Any) -> dict[str, Any]:
+    """Vectors as ``/v1/embeddings`` answers them: each row says which text it belongs to."""
+    shuffled = call.fault is not None and call.fault.kind == "shuffled"
+    places = reversed(range(len(vectors))) if shuffled else range(len(vectors))
+    rows = [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in zip(places, vectors, strict=True)
+    ]
+    used = sum(map(count_tokens, call.texts))
+    usage = {"prompt_tokens": used, "total_tokens": used}
+    return {"object": "list", "data": rows, "model": call.model, "usage": usage}
 
 
 def tool_calls(reply: Reply) -> list[dict[str, Any]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tests.providers import tei
-from tests.providers.dialect import DIALECTS, Dialect, completion, event_stream
-from tests.providers.emission import fail_early, packed, pause, send_document, send_stream
+from tests.providers.dialect import DIALECTS, Dialect, completion, embedding_list, event_stream
+from tests.providers.emission import fail_early, send_document, send_stream
 from tests.providers.fault import EMBEDDING
 from tests.providers.hub import model_info, model_list, whoami
 from tests.providers.script import ChatRequest, EmbeddingRequest, count_tokens
 from tests.providers.side import Route, Side
+from tests.providers.stream import packed, pause
 from tests.providers.vectors import normalised, raw_vector, unit_vector
 from tests.providers.wire import Exchange
 
@@ -169,13 +170,7 @@ class HuggingFace(Side):
             if refusal := tei.refusal(call, self.token, self.tei_permits, flat=True):
                 await exchange.send(*refusal)
                 return
-            rows = [
-                {"object": "embedding", "index": index, "embedding": vector}
-                for index, vector in enumerate(self._vectors(call))
-            ]
-            used = sum(map(count_tokens, call.texts))
-            usage = {"prompt_tokens": used, "total_tokens": used}
-            document = {"object": "list", "data": rows, "model": call.model, "usage": usage}
+            document = embedding_list(call, self._vectors(call))
             await send_document(exchange, packed(document), fault)
 
     def _embedding_call(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.providers.emission import Stream
 from tests.providers.models import Loaded, go_json, rfc3339
 from tests.providers.script import ChatRequest, Reply, count_tokens
+from tests.providers.stream import Stream
 
 NDJSON = "application/x-ndjson"
 BROKEN = b'{"error":"an error was encountered while running the model: unexpected EOF"}\n'

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.providers import ndjson
+from tests.providers import ndjson, ollama_vectors
 from tests.providers.dialect import DIALECTS, completion, event_stream
-from tests.providers.emission import fail_early, pause, send_document, send_stream
-from tests.providers.fault import EMBEDDING
+from tests.providers.emission import fail_early, send_document, send_stream
 from tests.providers.models import (
     Loaded,
     ModelStore,
@@ -20,13 +19,11 @@ from tests.providers.models import (
 )
 from tests.providers.script import ChatRequest, EmbeddingRequest, count_tokens
 from tests.providers.side import Route, Side
-from tests.providers.vectors import normalised, raw_vector
+from tests.providers.stream import pause
 from tests.providers.wire import JSON, Exchange
 
 TEXT = "text/plain"
 JSON_UTF8 = "application/json; charset=utf-8"
-EMBEDDING_WINDOW = 256
-"""Trained context of all-minilm, in tokens."""
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 INTEGER_OPTIONS = ("num_ctx", "num_predict", "num_keep", "num_batch", "seed", "top_k")
 
@@ -304,16 +301,16 @@ class Ollama(Side):
         return window - max((window - 4) // 2, 1) if self.version_at_least(0, 30) else window
 
     async def _embed(self, exchange: Exchange) -> None:
-        await self._serve_embedding(exchange, "input", self._embed_document)
+        await self._serve_embedding(exchange, "input", ollama_vectors.embed)
 
     async def _legacy_embed(self, exchange: Exchange) -> None:
-        await self._serve_embedding(exchange, "prompt", self._legacy_document)
+        await self._serve_embedding(exchange, "prompt", ollama_vectors.legacy)
 
     async def _v1_embed(self, exchange: Exchange) -> None:
         if not exchange.request.json().get("input"):
             await self._refuse(exchange, 400, "invalid input")
         else:
-            await self._serve_embedding(exchange, "input", self._v1_document)
+            await self._serve_embedding(exchange, "input", ollama_vectors.openai)
 
     async def _serve_embedding(
         self, exchange: Exchange, key: str, shape: Callable[[EmbeddingRequest, Loaded], Any]
@@ -322,7 +319,8 @@ class Ollama(Side):
         with self._recorded(call, exchange) as fault:
             if await fail_early(exchange, fault):
                 return
-            if refusal := self._embed_refusal(call):
+            modern = self.version_at_least(0, 30)
+            if refusal := ollama_vectors.refusal(call, self.store, modern=modern):
                 await self._refuse(exchange, *refusal)
                 return
             async with self._slot(call) as loaded:
@@ -330,30 +328,6 @@ class Ollama(Side):
                     await self._refuse(exchange, 503, BUSY)
                     return
                 await send_document(exchange, go_json(shape(call, loaded)), fault, JSON_UTF8)
-
-    def _embed_document(self, call: EmbeddingRequest, loaded: Loaded) -> dict[str, Any]:
-        load = int(loaded.take_load_seconds() * 1e9)
-        document = {
-            "model": call.model,
-            "embeddings": _vectors(call, unit=True),
-            "total_duration": load + 14_143_917,
-            "load_duration": load + 1_019_500,
-            "prompt_eval_count": _tokens_read(call),
-        }
-        return {name: value for name, value in document.items() if value != 0}
-
-    def _legacy_document(self, call: EmbeddingRequest, _: Loaded) -> dict[str, Any]:
-        vectors = _vectors(call, unit=False)
-        return {"embedding": vectors[0] if vectors else []}
-
-    def _v1_document(self, call: EmbeddingRequest, _: Loaded) -> dict[str, Any]:
-        rows = [
-            {"object": "embedding", "embedding": vector, "index": index}
-            for index, vector in enumerate(_vectors(call, unit=True))
-        ]
-        used = _tokens_read(call)
-        usage = {"prompt_tokens": used, "total_tokens": used}
-        return {"object": "list", "data": rows, "model": call.model, "usage": usage}
 
     def _embedding_call(self, exchange: Exchange, given: Any) -> EmbeddingRequest:
         body = exchange.request.json()
@@ -367,23 +341,6 @@ class Ollama(Side):
             texts=texts if isinstance(texts, list) else [texts],
         )
 
-    def _embed_refusal(self, call: EmbeddingRequest) -> tuple[int, str] | None:
-        """What a healthy Ollama refuses, as (status, text)."""
-        if not all(isinstance(text, str) for text in call.texts):
-            return 400, "invalid input type"
-        if not self.store.has(call.model):
-            return 404, f'model "{call.model}" not found, try pulling it first'
-        if "embedding" not in self.store.capabilities(call.model):
-            modern = self.version_at_least(0, 30)
-            text = "This server does not support embeddings. Start it with `--embeddings`"
-            return 501, text if modern else "this model does not support embeddings"
-        status = 500 if call.path == "/api/embeddings" else 400
-        if call.body.get("truncate") is False and any(map(_too_long, call.texts)):
-            return status, "the input length exceeds the context length"
-        if call.fault and call.fault.kind in ("nan_vectors", "infinite_vectors"):
-            return status, "embedding contains NaN or Inf values"
-        return None
-
 
 def _malformed(chat: ChatRequest) -> tuple[int, str] | None:
     """What is wrong with options, format or keep_alive, as (status, text)."""
@@ -396,23 +353,3 @@ def _malformed(chat: ChatRequest) -> tuple[int, str] | None:
     if isinstance(kept, str) and kept.strip("-").isdigit() and kept != "0":
         return 400, f'time: missing unit in duration "{kept}"'
     return None
-
-
-def _too_long(text: str) -> bool:
-    return count_tokens(text) > EMBEDDING_WINDOW - 2
-
-
-def _tokens_read(call: EmbeddingRequest) -> int:
-    """Tokens after truncation, with the two that the model adds to each text."""
-    return sum(min(count_tokens(text) + 2, EMBEDDING_WINDOW) for text in call.texts)
-
-
-def _vectors(call: EmbeddingRequest, *, unit: bool) -> Any:
-    """The vectors of the first tokens of each text, changed as the call's fault says."""
-    vectors = []
-    for text in call.texts:
-        vector = raw_vector(" ".join(text.split()[: EMBEDDING_WINDOW - 2]), call.model)
-        vector = vector[: call.body.get("dimensions")]
-        vectors.append((normalised(vector) if unit else vector).tolist())
-    change = EMBEDDING.get(call.fault.kind) if call.fault else None
-    return change(vectors) if change and vectors else vectors

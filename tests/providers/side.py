@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-from tests.providers.emission import fail_early, packed, send_document
+from tests.providers.emission import fail_early, send_document
 from tests.providers.fault import Fault
 from tests.providers.script import (
     Call,
@@ -22,9 +22,9 @@ from tests.providers.script import (
     as_respond,
     echo,
 )
+from tests.providers.stream import packed
 from tests.providers.wire import JSON, Exchange, Listener
 
-Result = TypeVar("Result")
 Route = Callable[[Exchange], Awaitable[None]]
 
 
@@ -47,6 +47,11 @@ class Side:
     def url(self) -> str:
         """The base URL, without a path."""
         return f"http://127.0.0.1:{self._listener.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected, idle ones too."""
+        return self._listener.connections
 
     def reset(self) -> None:
         """Forget all records, faults, models and scripts."""
@@ -139,6 +144,7 @@ class Side:
         elif isinstance(call, EmbeddingRequest):
             self.embeddings.append(call)
             call.fault = self.embed_faults.popleft() if self.embed_faults else self.embed_fault
+        exchange.on_complete = lambda: _note(call, exchange)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         try:
@@ -147,11 +153,15 @@ class Side:
             call.cancelled = True
             raise
         finally:
-            call.status = exchange.status
-            call.finished = exchange.complete and not call.cancelled
-            call.ended_at = monotonic()
+            _note(call, exchange)
             self.in_flight -= 1
 
     def _reply(self, chat: ChatRequest) -> Reply:
         answer = self.respond(chat)
         return Reply(answer) if isinstance(answer, str) else answer
+
+
+def _note(call: Call, exchange: Exchange) -> None:
+    call.status = exchange.status
+    call.finished = exchange.complete and not call.cancelled
+    call.ended_at = monotonic()

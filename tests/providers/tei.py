@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.providers.emission import packed
 from tests.providers.script import EmbeddingRequest
+from tests.providers.stream import packed
 from tests.providers.wire import JSON
 
 BATCH = 32

@@ -77,6 +77,8 @@ class Exchange:
         self.request = request
         self.status: int | None = None
         self.complete = False
+        self.on_complete: Callable[[], None] = lambda: None
+        """Called before the last byte leaves: who sees the answer must see the record too."""
         self.keep_alive = request.headers.get("connection", "").lower() != "close"
         self._writer = writer
         self._pending: list[bytes] = []
@@ -105,8 +107,7 @@ class Exchange:
         self.head(status, content_type, {**extra, **(headers or {})})
         if not bare and self.request.method != "HEAD":
             self.raw(body)
-        await self.flush()
-        self.complete = True
+        await self.end()
 
     def head(
         self, status: int, content_type: str | None, headers: Mapping[str, str] | None = None
@@ -132,8 +133,13 @@ class Exchange:
     async def finish(self) -> None:
         """End a chunked response in order."""
         self.raw(b"0\r\n\r\n")
-        await self.flush()
+        await self.end()
+
+    async def end(self) -> None:
+        """Send what is queued as the last of a whole response."""
         self.complete = True
+        self.on_complete()
+        await self.flush()
 
     async def close(self) -> None:
         """End the connection in order (FIN), whatever the response still lacks."""
@@ -174,6 +180,11 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._reserved = _bound_socket(port)
         self.port: int = self._reserved.getsockname()[1]
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
 
     async def open(self) -> None:
         """Let clients in."""

@@ -45,9 +45,10 @@ class WatchedEmbedder(Embedder):
     `RECHECK_SECONDS`: a provider may change the model behind a name without a word.
     """
 
-    def __init__(self, inner: Embedder, clock: Clock) -> None:
+    def __init__(self, inner: Embedder, clock: Clock, probe_seconds: float) -> None:
         self.inner, self.backend, self.model = inner, inner.backend, inner.model
         self._clock = clock
+        self._probe_seconds = probe_seconds
         self._known: tuple[EmbeddingSpace, Vectors] | None = None
         self._known_until = 0.0
         self._failure: BackendError | None = None
@@ -93,11 +94,11 @@ class WatchedEmbedder(Embedder):
 
     async def _prove(self) -> tuple[EmbeddingSpace, Vectors]:
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
+            async with asyncio.timeout(self._probe_seconds):
                 canaries = await self.inner.canaries()
                 return await self.inner.space(), canaries
         except TimeoutError:
-            message = f"the canary texts took longer than {PROBE_SECONDS:g} s"
+            message = f"the canary texts took longer than {self._probe_seconds:g} s"
             raise BackendUnavailable(message, backend=self.backend, model=self.model) from None
 
     def _bench(self, error: BackendError) -> None:
@@ -115,9 +116,18 @@ class EmbedderChain:
     It is the `hoptrail.space.Embedders` that retrieval asks.
     """
 
-    def __init__(self, embedders: Sequence[Embedder], *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        embedders: Sequence[Embedder],
+        *,
+        clock: Clock = time.monotonic,
+        probe_seconds: float = PROBE_SECONDS,
+    ) -> None:
         self._embedders = [
-            embedder if isinstance(embedder, CorpusEmbedder) else WatchedEmbedder(embedder, clock)
+            # Retrieval has to see that it is one; and hashing cannot fail.
+            embedder
+            if isinstance(embedder, CorpusEmbedder)
+            else WatchedEmbedder(embedder, clock, probe_seconds)
             for embedder in embedders
         ]
         self._reasons: list[str] = []

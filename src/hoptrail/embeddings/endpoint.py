@@ -37,6 +37,12 @@ CLASSES: dict[int, type[BackendError]] = {
 """What a status means where its hundred does not say it."""
 
 
+class TooSlow(BackendUnavailable):
+    """A limit of time ran out; who waited once does not wait again."""
+
+    retry_same = False
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A server that answers JSON within ``seconds``, all told.
@@ -57,7 +63,9 @@ class Endpoint:
             async with asyncio.timeout(self.seconds):
                 return await self._exchange(method, url, body)
         except TimeoutError:
-            self.fail(BackendUnavailable, f"no complete answer within {self.seconds:g} s")
+            self.fail(TooSlow, f"no complete answer within {self.seconds:g} s")
+        except httpx.TimeoutException as error:
+            self.fail(TooSlow, f"{httpx.URL(url).host}: {type(error).__name__}")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = f"{type(error).__name__} {error}".strip()
             self.fail(BackendUnavailable, f"{httpx.URL(url).host}: {reason}"[:TEXT_LIMIT])

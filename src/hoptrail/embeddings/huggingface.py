@@ -38,7 +38,7 @@ class HuggingFaceEmbedder(BatchedEmbedder):
     base_url: str = ROUTER
     embedding_url: str | None = None
     client: Clients = field(kw_only=True, repr=False)
-    timeout: float = field(default=30.0, kw_only=True)
+    timeout: float = field(default=20.0, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.token and not (self.token.isascii() and self.token.isprintable()):

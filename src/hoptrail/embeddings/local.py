@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from hoptrail.embeddings.batches import BatchedEmbedder
-from hoptrail.errors import BackendRefused
+from hoptrail.errors import BackendRefused, BackendUnavailable
 from hoptrail.space import TextKind, Vectors
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ class LocalEmbedder(BatchedEmbedder):
         return rows
 
     async def _answer(self, texts: list[str], kind: TextKind) -> object:
-        return await asyncio.to_thread(self._run, texts, kind)
+        try:
+            return await asyncio.to_thread(self._run, texts, kind)
+        except BackendRefused:
+            raise
+        except Exception as error:  # onnxruntime's classes have no public base
+            message = f"{type(error).__name__}: {error}"
+            raise BackendUnavailable(message, backend=self.backend, model=self.model) from error
 
     async def _revision(self) -> str:
         return (await asyncio.to_thread(self._model))[1]
@@ -134,7 +140,7 @@ class LocalEmbedder(BatchedEmbedder):
 
 def _prepared(model: TextEmbedding, name: str) -> str:
     """Cut where the model was made to be cut; give the digest of the weights."""
-    loaded = vars(model.model)
+    loaded = vars(model.model)  # fastembed tells nowhere else what it loaded from where
     folder = Path(loaded["_model_dir"])
     limits = folder / "sentence_bert_config.json"
     tokens = _read(limits).get("max_seq_length") if limits.exists() else TOKENS.get(name)

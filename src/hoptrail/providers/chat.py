@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from hoptrail.backend import Backend, CallOptions
-from hoptrail.connections import HttpRefusal, PerLoop, TooLarge
+from hoptrail.connections import HttpRefusal, PerLoop, TooLarge, load_certificates
 from hoptrail.errors import BackendError, BackendUnavailable, InvalidResponse, RequestRefused
 
 if TYPE_CHECKING:
@@ -47,6 +50,9 @@ class Answer:
         """Move what belongs on the last chunk from this one; thinking leaves an empty chunk."""
         message = chunk.message
         assert isinstance(message, AIMessageChunk)
+        if self._backend._finish_reason(self._told) is not None:
+            # What follows the end is no part of the answer; only counts may.
+            message.content, message.tool_call_chunks, chunk.text = "", [], ""
         if chunk.generation_info:
             self._told |= chunk.generation_info
             chunk.generation_info = None
@@ -138,6 +144,9 @@ class ChatModelBackend(Backend):
     vendor's refusals mean.
     """
 
+    _library: ClassVar[str]
+    """The vendor's LangChain package: most of a second to import."""
+
     def __init__(self, model: str | None) -> None:
         self.model = model
         self._chat = PerLoop(self._build)
@@ -164,7 +173,10 @@ class ChatModelBackend(Backend):
         """Give why the answer ended, or None when nothing proves that it is complete."""
 
     async def _ready(self) -> None:
-        """Prepare the first call; the model's name is known afterwards."""
+        """Prepare the first call, off the event loop where that takes long."""
+        if self._library not in sys.modules:
+            await asyncio.to_thread(import_module, self._library)
+        await load_certificates()
 
     def _warnings(self, messages: Sequence[BaseMessage], usage: UsageMetadata | None) -> list[str]:
         """Give what is suspicious about a complete answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -18,6 +19,8 @@ from hoptrail.refusals import estimated_time, words_of
 Chunk = dict[str, Any]  # Any: JSON of a foreign server, read by LangChain
 
 _DRAIN_SECONDS = 0.05
+_OTHER_FIELDS = (b":", b"event:", b"id:", b"retry:")
+_ERROR_WITHOUT_EVENT = (b"{", b"[")
 _THOUGHTS = ("reasoning_content", "reasoning")
 
 
@@ -54,9 +57,10 @@ class Completions:
                 rest = b""
                 async for part in parts:
                     *lines, rest = (rest + part).split(b"\n")
-                    for chunk in _joined(map(_read, lines)):
+                    ended = [at for at, line in enumerate(lines) if _is_done(line)]
+                    for chunk in _joined(map(_read, lines[: ended[0]] if ended else lines)):
                         yield chunk
-                    if any(map(_is_done, lines)):
+                    if ended:
                         await _drain(parts)
                         return
                 for chunk in _joined([_read(rest)]):
@@ -78,18 +82,19 @@ def _is_done(line: bytes) -> bool:
 
 
 def _read(line: bytes) -> Chunk | None:
-    """Give the chunk of one line, tidied; None for comments and what only keeps alive."""
-    # A server that refuses with 200 sends its error as plain JSON.
-    data = line[5:].strip() if line.startswith(b"data:") else line.strip()
-    if not data.startswith((b"{", b"[")):
-        if data and line.startswith(b"data:"):
-            raise NotAnAnswer("a line of the stream is not JSON")
+    """Give the chunk of one line, tidied; None for a line that holds none."""
+    line = line.removeprefix(codecs.BOM_UTF8).strip()
+    if line.startswith(b"data:"):
+        line = line[5:].strip()
+    elif not line.startswith(_ERROR_WITHOUT_EVENT):
+        if line and not line.startswith(_OTHER_FIELDS):
+            raise NotAnAnswer("the answer is no stream of events")
         return None
-    if data == b"[DONE]":
+    if not line:
         return None
-    chunk = json.loads(data)
+    chunk = json.loads(line)
     if not isinstance(chunk, dict) or chunk.get("error") is not None:
-        raise _told(chunk, data.decode("utf-8", "replace"))
+        raise _told(chunk, line.decode("utf-8", "replace"))
     choices = chunk["choices"]
     if not _counted(chunk.get("usage")):
         chunk["usage"] = None

@@ -20,7 +20,7 @@ from hoptrail.backend import (
     CallOptions,
     Sampling,
 )
-from hoptrail.connections import HttpRefusal, refuse, shared_client
+from hoptrail.connections import HttpRefusal, load_certificates, refuse, shared_client
 from hoptrail.errors import (
     BackendBusy,
     BackendError,
@@ -60,6 +60,7 @@ class HuggingFaceBackend(ChatModelBackend):
     """
 
     name = "huggingface"
+    _library = "langchain_huggingface"
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class HuggingFaceBackend(ChatModelBackend):
 
     async def probe(self) -> Availability:
         """Say whether a call could be answered: the model list is free and needs no token."""
+        await load_certificates()
         started = time.perf_counter()
         found = self._unasked() or await self._asked()
         return found.model_copy(update={"ms": round((time.perf_counter() - started) * 1000, 3)})

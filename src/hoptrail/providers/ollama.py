@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage
 from hoptrail.backend import SERVER_SAMPLING, Availability, CallLimits, CallOptions, Sampling
 from hoptrail.connections import (
     HttpRefusal,
+    load_certificates,
     refuse,
     shared_client,
     shared_transport,
@@ -51,6 +52,7 @@ class OllamaBackend(ChatModelBackend):
     """
 
     name = "ollama"
+    _library = "langchain_ollama"
 
     def __init__(  # noqa: PLR0913 - each is a field of Ollama's own request
         self,
@@ -75,6 +77,7 @@ class OllamaBackend(ChatModelBackend):
 
     async def probe(self) -> Availability:
         """Say whether the server is up and has the model; nothing is loaded."""
+        await load_certificates()
         started = time.perf_counter()
         try:
             with self.door():
@@ -114,6 +117,7 @@ class OllamaBackend(ChatModelBackend):
         return self._found("up", "the first installed chat model", models=models)
 
     async def _ready(self) -> None:
+        await super()._ready()
         if self.model is None:
             found = await self.probe()
             if self.model is None:

@@ -37,7 +37,8 @@ _NUMBER = re.compile(
 )
 _QUOTE = re.compile(r"[\"“‘]([^\"“”‘’]{2,60})[\"”’]")
 _ISA = re.compile(
-    r"\b(?:is|was|are|were|became|as|become|remains)\s+(?:an?|the|one of the)\s+((?:[\w’'-]+\s?){1,6})"
+    r"\b(?:is|was|are|were|became|as|become|remains)\s+(?:an?|the|one of the)"
+    r"\s+((?:[\w’'-]+\s?){1,6})"
 )
 _ISA_END = re.compile(
     r"\b(?:that|which|who|whose|where|in|of|on|at|from|for|with|by|and|or|to|set|located|based"

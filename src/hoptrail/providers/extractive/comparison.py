@@ -15,14 +15,16 @@ Rule = Literal["least", "most", "same", "different", "all"]
 class Comparison(NamedTuple):
     """Two sides, the questions to ask about each (with ``{}`` for the side), and the rule.
 
-    ``least`` and ``most`` give the side with the smaller or larger value, ``same``,
-    ``different`` and ``all`` give yes or no. When ``verdict`` is set, ``least`` and ``most``
-    give yes if the first side wins.
+    ``owners`` are the sides as the question names them: it may ask for the film whose director
+    is older, and the sides are then the directors. ``least`` and ``most`` give the side with
+    the smaller or larger value, ``same``, ``different`` and ``all`` give yes or no. When
+    ``verdict`` is set, ``least`` and ``most`` give yes if the first side wins.
     """
 
     sides: tuple[str, str]
     templates: tuple[str, ...]
     rule: Rule
+    owners: tuple[str, str]
     verdict: bool = False
 
     def questions(self) -> list[list[str]]:
@@ -46,7 +48,7 @@ class Comparison(NamedTuple):
         wins = (first < second) == (self.rule == "least")
         if self.verdict:
             return "yes" if wins else "no"
-        return self.sides[0 if wins else 1]
+        return self.owners[0 if wins else 1]
 
 
 def comparison(question: str) -> Comparison | None:
@@ -103,7 +105,7 @@ _ROLE = re.compile(
 _THING = re.compile(
     r"\b(?:film|movie|album|song|book|novel|magazine|newspaper|series|opera|symphony|poem|play"
     r"|band|group|company|organi[sz]ation|university|college|school|bridge|building|tower|castle"
-    r"|church|cathedral|museum|city|town|game|club|team|station)\b",
+    r"|church|cathedral|museum|city|town|game|club|team|station)s?\b",
     re.IGNORECASE,
 )
 _ISSUED = re.compile(r"\b(?:film|movie|album|song|book|novel|magazine|game|series)\b", re.I)
@@ -132,13 +134,15 @@ def _alternative(text: str) -> Comparison | None:
     if not match:
         return None
     ask, sides = match["ask"], (_side(match["a"]), _side(match["b"]))
-    if not re.match(r"\W*(?:which|who|what|is|was|are|were|did|do|does)\b|.*\b(?:which|who)\b", text, re.I):
+    if not re.match(
+        r"\W*(?:which|who|what|is|was|are|were|did|do|does)\b|.*\b(?:which|who)\b", text, re.I
+    ):
         return None
-    sides = _through_role(ask, sides)
+    owners, sides = sides, _through_role(ask, sides)
     if ordered := _order(ask):
-        return Comparison(sides, *ordered)
+        return Comparison(sides, *ordered, owners)
     if all(map(names, sides)) and (predicate := _IS_PREDICATE.match(ask)):
-        return Comparison(sides, (f"Is {{}} {predicate['rest'].replace('{', '').replace('}', '')}?",), "most")
+        return Comparison(sides, (f"Is {{}} {_plain(predicate['rest'])}?",), "most", owners)
     return None
 
 
@@ -146,7 +150,7 @@ def _order(ask: str) -> tuple[tuple[str, ...], Rule] | None:
     for pattern, templates, rule in _ORDERS:
         if match := re.search(pattern, ask, re.IGNORECASE):
             verb = match.groupdict().get("verb") or ""
-            filled = tuple(t.format(verb=verb.strip()) if verb else t for t in templates)
+            filled = tuple(t.format(verb=_plain(verb.strip())) if verb else t for t in templates)
             return _age(ask, filled), rule
     return None
 
@@ -197,11 +201,11 @@ def _pair(text: str) -> Comparison | None:
         sides = _through_role(f"{match['kind'] or 'film'} {ask}", sides)
     if shared := _SAME.search(ask.rstrip(" ,")):
         rule: Rule = "same" if shared["how"].lower() == "same" else "different"
-        return Comparison(sides, (_shared_question(ask, shared),), rule)
+        return Comparison(sides, (_shared_question(ask, shared),), rule, sides)
     predicate = re.sub(r"^(?:are\s+)?both\s+", "", ask, flags=re.IGNORECASE)
     if predicate == ask or match["aux"].lower() not in ("is", "are", "was", "were"):
         return None
-    return Comparison(sides, (f"Is {{}} {_singular(predicate)}?",), "all")
+    return Comparison(sides, (f"Is {{}} {_singular(_plain(predicate))}?",), "all", sides)
 
 
 def _plural_role(sides: tuple[str, str]) -> tuple[str, str]:
@@ -214,7 +218,7 @@ def _plural_role(sides: tuple[str, str]) -> tuple[str, str]:
 
 
 def _shared_question(ask: str, shared: re.Match[str]) -> str:
-    what = shared["what"].strip().lower()
+    what = _plain(shared["what"]).strip().lower()
     verb = re.search(r"\b(born|die|died|located|situated|buried|founded|built)\b", ask, re.I)
     if verb and (shared["prep"] or "").lower() in ("in", "on", "at"):
         did = verb.group().lower().startswith("die")
@@ -222,7 +226,7 @@ def _shared_question(ask: str, shared: re.Match[str]) -> str:
     if what in ("country", "city", "town", "state") and not (shared["prep"] or "").startswith("s"):
         return f"Which {what} is {{}} from?"
     if what in ("person", "man", "woman", "people") and (made := re.search(r"\w+(?=\s+by)", ask)):
-        return f"Who {made.group()} {{}}?"
+        return f"Who {_plain(made.group())} {{}}?"
     return f"What is the {what} of {{}}?"
 
 
@@ -233,7 +237,7 @@ def _was(verb: str) -> str:
 def _singular(predicate: str) -> str:
     """'American directors' becomes 'an American director'; 'located in Rome' stays."""
     if not re.search(r"^[\w' -]+s$", predicate) or re.match(r"(?:in|from|on|of|at)\b", predicate):
-        return predicate.replace("{", "").replace("}", "")
+        return predicate
     if kind := re.match(r"(?:types|kinds|members)\s+of\s+", predicate):
         return f"a {kind.group().split()[0][:-1]} of {predicate[kind.end() :]}"
     one = re.sub(r"ies$", "y", predicate) if predicate.endswith("ies") else predicate[:-1]
@@ -242,9 +246,9 @@ def _singular(predicate: str) -> str:
 
 _THAN = re.compile(
     r"^(?:is|was|are|were|did|does|has)\s+(?P<a>.+?)\s+(?P<ask>(?:(?:born|die|released|published"
-    r"|founded|built|established|formed|live)\s+)?(?:older|younger|earlier|later|before|after|longer"
-    r"|shorter|taller|higher|lower|larger|bigger|smaller|deeper|more populous|newer))\s+(?:than\s+)?"
-    r"(?P<b>.+)$",
+    r"|founded|built|established|formed|live)\s+)?(?:older|younger|earlier|later|before|after"
+    r"|longer|shorter|taller|higher|lower|larger|bigger|smaller|deeper|more populous|newer))"
+    r"\s+(?:than\s+)?(?P<b>.+)$",
     re.IGNORECASE,
 )
 
@@ -255,16 +259,23 @@ def _than(text: str) -> Comparison | None:
     ordered = _order(match["ask"]) if match else None
     if not match or not ordered:
         return None
-    return Comparison((_side(match["a"]), _side(match["b"])), *ordered, verdict=True)
+    sides = _side(match["a"]), _side(match["b"])
+    return Comparison(sides, *ordered, sides, verdict=True)
 
 
 def _side(text: str) -> str:
-    bare = re.sub(r"^(?:both|either)\s+", "", text.strip(" ,?"), flags=re.IGNORECASE)
-    return bare.replace("{", "(").replace("}", ")")
+    return _plain(re.sub(r"^(?:both|either)\s+", "", text.strip(" ,?"), flags=re.IGNORECASE))
+
+
+def _plain(text: str) -> str:
+    """Give a text that is safe inside a template."""
+    return text.replace("{", "(").replace("}", ")")
 
 
 def _size(values: Sequence[str]) -> float | None:
-    sizes = [_truth(value) if value.lower() in ("yes", "no") else quantity(value) for value in values]
+    sizes = [
+        _truth(value) if value.lower() in ("yes", "no") else quantity(value) for value in values
+    ]
     known = [size for size in sizes if size is not None]
     if len(known) < len(values) or not known:
         return None

@@ -29,8 +29,8 @@ _THINGS = (
     r"|state capital|place of burial|birth country|home country"
     r"|hometown|home town|native city|capital city|capital|county seat|seat|headquarters|country"
     r" of origin|nationality|citizenship|employer|alma mater|sports team|record label|label"
-    r"|distributer|jurisdiction|network|native language|official language|language|religion|currency|continent|source"
-    r"|mouth|publisher|manufacturer|developer|distributor|parent company|largest city|genre|team"
+    r"|distributer|jurisdiction|network|native language|official language|language|religion"
+    r"|currency|continent|source|mouth|publisher|manufacturer|developer|distributor|parent company|largest city|genre|team"
     r"|field of work|political party|nickname|successor state|highest point|highest mountain"
     r"|longest river|largest lake|largest island|home stadium|home ground|setting|site"
 )
@@ -74,16 +74,24 @@ _REDUCED_VERB = re.compile(
     r"|attended|founded|wrote|composed|directed|belongs? to|visits?|visited|lives? in|lived in)"
     r"(?=\s|$)"
 )
-_COMPOUND = re.compile(rf"\bthe\s+(?=[A-Z])(?P<name>[^,#]+?)\s+(?P<rel>{_PERSONS}|{_THINGS})\b(?!\s+of\b)")
+_COMPOUND = re.compile(
+    rf"\bthe\s+(?=[A-Z])(?P<name>[^,#]+?)\s+(?P<rel>{_PERSONS}|{_THINGS})\b(?!\s+of\b)"
+)
 _NO_NAME = re.compile(r"[\"“”]|\b(?:as|is|was|are|were|to|by|for|with|that|who|which|of|an?)\b")
 _RANKED = re.compile(r"(?<=\bof )the\s+(?:\w+est|most|first|last|only)\s+(?=\w+\s+\w+|\w+$)")
-_PLAYED = re.compile(r"\b(?:play(?:s|ed|ing)?|voic(?:es|ed|ing)|as|became|become|becoming|crowned|elected|appointed|considered one of|,)\s*$", re.IGNORECASE)
+_PLAYED = re.compile(
+    r"(?:\b(?:play(?:s|ed|ing)?|voic(?:es|ed|ing)|as|became|become|becoming|crowned|elected"
+    r"|appointed|considered one of)|,)\s*$",
+    re.IGNORECASE,
+)
 _POSSESSED = re.compile(
     rf"(?:\s*\([^()]*\))?(?:['’]s|(?<=s)['’])\s+(?P<mods>(?:(?!{_PERSONS}|{_THINGS})\w+\s+){{0,1}})"
     rf"(?P<rel>{_PERSONS}|{_THINGS})\b",
     re.IGNORECASE,
 )
-_STYLED = re.compile(r"(?:^|[a-z] )(?P<name>(?:[A-Z][\w’'-]*(?:\s[A-Z][\w’'-]*)*(?:,\s|\sand\s))+)$")
+_STYLED = re.compile(
+    r"(?:^|[a-z] )(?P<name>(?:[A-Z][\w’'-]*(?:\s[A-Z][\w’'-]*)*(?:,\s|\sand\s))+)$"
+)
 _REFERENCE = re.compile(r"#\d+")
 _QUOTED = re.compile(r"[\"“‘']([^\"“”]{2,80}?)[\"”’'](?=\W|$)")
 
@@ -108,14 +116,16 @@ _MAIN_ASKED = re.compile(
 
 
 _OWN_VERB = re.compile(
-    r"(?P<subject>[^?]+?)\s+(?P<verb>(?:is|was|are|were|can be|has been)\s+(?:\w+ly\s+)?(?:located|found|situated"
-    r"|born|buried|held|filmed|based|set|from)|died|takes place)\s+(?!in\b|at\b|on\b|of\b|by\b|to\b|as\b"
-    r"|from\b|the\b|an?\b|and\b|near\b|for\b|with\b|after\b|before\b|during\b|while\b|when\b)(?=[a-z])"
+    r"(?P<subject>[^?]+?)\s+(?P<verb>(?:is|was|are|were|can be|has been)\s+(?:\w+ly\s+)?(?:located"
+    r"|found|situated|born|buried|held|filmed|based|set|from)|died|takes place)\s+(?!(?:in|at|on|of"
+    r"|by|to|as|from|the|an?|and|near|for|with|after|before|during|while|when)\b)(?=[a-z])"
 )
 """The verb of a where-clause, when something follows that cannot belong to it any more."""
 
 _HOLDS_UP = re.compile(
-    r"(?:when|where|how|in|at|on|(?:what|which) (?:year|city|town|country|state|place))\b.*\b(?:is|was|are|were)\b", re.IGNORECASE
+    r"(?:when|where|how|in|at|on|(?:what|which) (?:year|city|town|country|state|place))\b"
+    r".*\b(?:is|was|are|were)\b",
+    re.IGNORECASE,
 )
 _NO_NOUN = re.compile(r"\w+ed|found|said|\w+est|most")
 _LEADS = re.compile(r"[\"“']?(?:the|an?|in|on|at)?\s*")
@@ -168,7 +178,9 @@ def _possessives(text: str) -> Iterator[Description]:
         if match:
             style = _STYLED.search(text, 0, owner.start)
             owner = owner._replace(start=style.start("name") if style else owner.start)
-            held = text[owner.start : owner.end] + match.group()[: match.start("mods") - match.start()]
+            held = (
+                text[owner.start : owner.end] + match.group()[: match.start("mods") - match.start()]
+            )
             relation = (match["mods"] + match["rel"]).strip()
             who = re.sub(r"\s*['’]s?\s*$", "", held)
             yield Description(owner.start, match.end(), _ask_role(relation, who))
@@ -188,7 +200,9 @@ def _of(text: str, match: re.Match[str]) -> Description | None:
 def _clause(text: str, match: re.Match[str]) -> Description | None:
     end = _clause_end(text, match.start(), match.end(), match["link"].lower())
     clause = text[match.end() : end].strip(" ,")
-    broken = re.search(r"^(?:what|which|who)\b|\bhow many\b|\bwhich\b", clause) or _NO_NOUN.fullmatch(match["rel"])
+    broken = re.search(
+        r"^(?:what|which|who)\b|\bhow many\b|\bwhich\b", clause
+    ) or _NO_NOUN.fullmatch(match["rel"])
     if _REFERENCE.fullmatch(clause) and match["link"].lower() == "where":
         clause = f"{clause} is located"
     if len(clause.split()) < 2 or broken:
@@ -240,7 +254,9 @@ def _operand_end(text: str, opened: int, start: int) -> int | None:
     if named is None:
         return None if _REFERENCE.search(text, start) else _clause_end(text, opened, start)
     main = _clause_end(text, opened, named)
-    short = len(text[main:].split()) <= 3 and not re.search(r"\b(?:is|was|who|that)\b", text[start:main])
+    short = len(text[main:].split()) <= 3 and not re.search(
+        r"\b(?:is|was|who|that)\b", text[start:main]
+    )
     return main if short and main < len(text) else _name_end(text, named)
 
 
@@ -249,19 +265,25 @@ def _name_end(text: str, end: int) -> int:
     end = _AFTER_NAME.match(text, end).end()  # type: ignore[union-attr]  # matches the empty text
     if work := _FROM_WORK.match(text, end):
         name = next((name for name in names(text) if name.start >= work.end()), None)
-        end = name.end if name and not text[work.end() : name.start].strip(" \"“the") else end
+        end = name.end if name and not text[work.end() : name.start].strip(' "“the') else end
     return len(text) if _GOES_ON.fullmatch(text, end) else end
 
 
 def _clause_end(text: str, opened: int, start: int, link: str = "") -> int:
     """Give where a clause ends: before the main verb that it holds up, else with the question."""
-    if link and (held := _OWN_VERB.match(text, start)) and not _STARTS_WITH_VERB.match(text[start:]):
+    if (
+        link
+        and (held := _OWN_VERB.match(text, start))
+        and not _STARTS_WITH_VERB.match(text[start:])
+    ):
         return held.end("verb")
     before = text[:opened]
     if re.search(r"\b(?:did|does|do|will|can|would)\b", before, re.IGNORECASE):
         main = list(_MAIN_BARE.finditer(text, start))[:1]
     elif _HOLDS_UP.match(before):
-        main = [m for m in _MAIN_DONE.finditer(text, start) if " " in text[start : m.start()].strip()]
+        main = [
+            m for m in _MAIN_DONE.finditer(text, start) if " " in text[start : m.start()].strip()
+        ]
         main = main or list(_MAIN_DONE.finditer(text, start)) if not link else main
         main = [m for m in main if len(text[m.start() :].split()) <= 6][-1:]
     else:
@@ -274,7 +296,10 @@ def _ask_role(relation: str, owner: str) -> str:
 
 
 _SUBJECT = re.compile(r"(?P<subject>.+?)\s+(?P<be>is|was|are|were|has|had|can)\s+(?P<rest>.+)$")
-_PAST = re.compile(r"(?P<subject>.+?)\s+(?P<verb>died|lived|worked|played|studied|attended|grew up|went)(?P<rest>.*)$")
+_PAST = re.compile(
+    r"(?P<subject>.+?)\s+(?P<verb>died|lived|worked|played|studied|attended|grew up|went)"
+    r"(?P<rest>.*)$"
+)
 _BASE = {
     "died": "die", "lived": "live", "worked": "work", "played": "play", "studied": "study",
     "attended": "attend", "grew up": "grow up", "went": "go",

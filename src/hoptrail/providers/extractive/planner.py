@@ -7,8 +7,9 @@ comparisons look up the compared attribute of each side and leave the comparing 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-from hoptrail.providers.extractive.comparison import comparison
+from hoptrail.providers.extractive.comparison import Comparison, comparison
 from hoptrail.providers.extractive.descriptions import Description, descriptions
 
 _TRIVIAL = re.compile(
@@ -33,26 +34,38 @@ _KIN = (
 )
 
 
-def plan(question: str, max_steps: int) -> list[str]:
-    """Give the look-ups of a question in order, later ones referring to earlier ones as ``#k``.
+class Split(NamedTuple):
+    """The look-ups of a question, later ones referring to earlier ones as ``#k``.
 
-    A plan longer than ``max_steps`` is not cut, which would lose the question: it is asked whole.
+    For a comparison, ``ends`` holds for each side the ids of the steps whose answers are
+    compared; otherwise it is empty, and the last step's answer is the question's.
+    """
+
+    steps: tuple[str, ...]
+    ends: tuple[tuple[int, ...], ...] = ()
+
+
+def split(question: str, max_steps: int) -> Split:
+    """Split a question into at most ``max_steps`` look-ups.
+
+    A longer plan is not cut, which would lose the question: it is asked whole.
     """
     text = " ".join(question.split())
     compared = comparison(text)
-    if compared:
-        steps: list[str] = []
-        for side in compared.questions():
-            for asked in side:
-                steps += _renumbered(_nested(asked), len(steps))
-    else:
-        steps = _nested(text)
-    return _unrepeated(steps) if len(steps) <= max_steps else [text]
+    found = _compared(compared) if compared else Split(tuple(_nested(text)))
+    return found if len(found.steps) <= max_steps else Split((text,))
 
 
-def plan_lengths(questions: list[list[str]]) -> list[list[int]]:
-    """Give how many steps each look-up of each side takes."""
-    return [[len(_nested(asked)) for asked in side] for side in questions]
+def _compared(compared: Comparison) -> Split:
+    steps: list[str] = []
+    ends = []
+    for side in compared.questions():
+        mine = []
+        for asked in side:
+            steps += _renumbered(_nested(asked), len(steps))
+            mine.append(len(steps))
+        ends.append(tuple(mine))
+    return _unrepeated(steps, ends)
 
 
 def _nested(question: str) -> list[str]:
@@ -90,13 +103,13 @@ def _renumbered(steps: list[str], offset: int) -> list[str]:
     return [_REFERENCE.sub(lambda m: f"#{int(m[1]) + offset}", step) for step in steps]
 
 
-def _unrepeated(steps: list[str]) -> list[str]:
+def _unrepeated(steps: list[str], ends: list[tuple[int, ...]]) -> Split:
     """Drop a look-up that was already asked, and refer to the first one."""
     kept: list[str] = []
     place: dict[int, int] = {}
     for number, step in enumerate(steps, start=1):
-        asked = _REFERENCE.sub(lambda m: f"#{place[int(m[1])]}" if int(m[1]) in place else m[0], step)
+        asked = _REFERENCE.sub(lambda m: f"#{place.get(int(m[1]), int(m[1]))}", step)
         if asked not in kept:
             kept.append(asked)
         place[number] = kept.index(asked) + 1
-    return kept
+    return Split(tuple(kept), tuple(tuple(place[end] for end in side) for side in ends))

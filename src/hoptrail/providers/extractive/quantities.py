@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from hoptrail.providers.extractive.countries import country_of
-from hoptrail.providers.extractive.words import content_stems
+from hoptrail.providers.extractive.words import content_stems, listed
 
-_MONTHS = (
+_MONTHS = listed(
     "january february march april may june july august september october november december"
-).split()
+)
 _YEAR = re.compile(r"(?<![\d,.])(\d{3,4})s?(?![\d,.]\d|\d)(?:\s*(BCE?))?")
 _OLD_YEAR = re.compile(r"(?<!\d)(\d{1,4})\s*(BCE?|AD|CE)\b")
 _CENTURY = re.compile(r"(\d{1,2})(?:st|nd|rd|th)[\s-]century(?:\s*(BCE?))?", re.IGNORECASE)
@@ -22,10 +22,10 @@ _METRES = {
     "mile": 1609.344, "mi": 1609.344, "foot": 0.3048, "feet": 0.3048, "ft": 0.3048,
 }  # fmt: skip
 _UNIT = re.compile(rf"(?<=[\d\s])({'|'.join(_METRES)})s?(?![\w²])", re.IGNORECASE)
-_WORDS = (
+_WORDS = listed(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
     " sixteen seventeen eighteen nineteen twenty"
-).split()
+)
 
 
 def quantity(text: str) -> float | None:
@@ -40,7 +40,9 @@ def quantity(text: str) -> float | None:
 def same(one: str, other: str) -> bool:
     """Say whether two answers mean the same thing: 'Finnish' and 'Finland' do."""
     first, second = _meant(one), _meant(other)
-    return bool(first & second) if first and second else one.strip().lower() == other.strip().lower()
+    return (
+        bool(first & second) if first and second else one.strip().lower() == other.strip().lower()
+    )
 
 
 def _meant(text: str) -> frozenset[str]:

@@ -16,8 +16,8 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _DATE = re.compile(
-    r"^(?:[\w,]+ )?when\b|\bwhen (?:was|were|did|is)\b|\b(?:what|which) (?:year|date|month|century|decade|day)\b|\bdate of\b|\binception\b"
-    r"|\bin _{2,}",
+    r"^(?:[\w,]+ )?when\b|\bwhen (?:was|were|did|is)\b|\bdate of\b|\binception\b|\bin _{2,}"
+    r"|\b(?:what|which) (?:year|date|month|century|decade|day)\b",
     re.IGNORECASE,
 )
 _PLACE = re.compile(
@@ -66,8 +66,10 @@ father parent dad: father son daughter child
 mother mom: mother son daughter child
 child children son daughter: son daughter child father mother
 sibling brother sister: brother sister sibling twin
-played plays play portrayed portrays actor actress voice voices cast: played plays portrayed role voiced voice starring actor actress stars
-founder founded established inception formed start started created: founded founder established formed created began opened
+played plays play portrayed portrays: played plays portrayed role voiced starring actor actress
+actor actress voice voices cast: played portrayed role voiced voice starring actor actress stars
+founder founded established: founded founder established formed created began opened
+inception formed start started created: founded founder established formed created began opened
 owner owned owns: owned owner bought acquired
 manufacturer made makes: made built manufactured produced
 publisher published: published publisher released
@@ -81,7 +83,8 @@ river runs flows run flow stream: river flows runs stream crosses
 mouth empties: flows mouth empties
 border borders: border borders bordered neighbouring
 employer employed works worked: worked works professor employed
-educated school university attend studied education alma: educated graduated attended studied university college school
+educated education alma: educated graduated attended studied university college school
+school university attend studied: educated graduated attended studied university college school
 label record: label records signed
 genre: genre style
 award prize won win awarded: won awarded prize award received

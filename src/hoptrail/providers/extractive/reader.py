@@ -82,7 +82,11 @@ def _span(reading: Reading) -> Finding | None:
     best = max(range(len(found)), key=scores.__getitem__)
     chances = [math.exp(score - scores[best]) for score in scores]
     scene, candidate, _ = found[best]
-    same = [chance for chance, each in zip(chances, found, strict=True) if each[1].text == candidate.text]
+    same = [
+        chance
+        for chance, each in zip(chances, found, strict=True)
+        if each[1].text == candidate.text
+    ]
     confidence = _confidence(sum(same) / sum(chances), scene)
     if confidence < LEAST_CONFIDENCE:
         return None

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from hoptrail.providers.extractive.candidates import Candidate, candidates, title_candidate
 from hoptrail.providers.extractive.countries import country_of, is_country
-from hoptrail.providers.extractive.question import SIGNALS, Question, analysed
+from hoptrail.providers.extractive.question import SIGNALS, Question
 from hoptrail.providers.extractive.sentences import sentences
-from hoptrail.providers.extractive.words import STOP_WORDS, Token, content_stems, stem, tokens
+from hoptrail.providers.extractive.words import Token, content_stems, stem, tokens
 
 Similarity = Callable[[str, list[str]], list[float]]
 
@@ -60,7 +60,7 @@ FEATURES = (
 class Scene(NamedTuple):
     """A sentence beside a question: which words it covers and where."""
 
-    index: int
+    passage: int
     first: bool
     sentence: Sentence
     page: Page
@@ -137,8 +137,8 @@ class Reading:
             for candidate in candidates(scene.sentence.text):
                 if candidate.stems and not candidate.stems <= self.question.words:
                     spans.append((scene, candidate))
-            if scene.index not in titled:
-                titled.add(scene.index)
+            if scene.passage not in titled:
+                titled.add(scene.passage)
                 if not scene.page.title.stems <= self.question.words:
                     spans.append((scene, scene.page.title))
         counts = self._counts(spans)
@@ -147,7 +147,7 @@ class Reading:
     def _counts(self, spans: list[tuple[Scene, Candidate]]) -> dict[str, int]:
         where: dict[str, set[int]] = {}
         for scene, candidate in spans:
-            where.setdefault(candidate.text, set()).add(scene.index)
+            where.setdefault(candidate.text, set()).add(scene.passage)
         return {text: len(places) for text, places in where.items()}
 
     def _features(self, scene: Scene, c: Candidate, count: int) -> tuple[float, ...]:
@@ -211,27 +211,26 @@ def _near(places: tuple[tuple[int, int], ...], c: Candidate) -> float:
 
 
 def _fit(question: Question, c: Candidate, before: str) -> float:
+    """Give how well a candidate's kind matches what is wanted, from −1 to 1."""
     numeric = c.kind in ("date", "number")
-    match question.wants:
-        case "date":
-            return 1.0 if c.kind == "date" else -1.0
-        case "number":
-            return 1.0 if c.kind == "number" else -0.3 if c.kind == "date" else -1.0
-        case "place":
-            if numeric:
-                return -1.0
-            if c.kind in ("isa", "quote", "noun"):
-                return -0.6
-            placed = before.endswith((" in", " at", " of", " near", " from", " to", " the"))
-            return 1.0 if placed else 0.3
-        case "person":
-            if numeric:
-                return -1.0
-            if c.kind in ("isa", "noun"):
-                return -0.8
-            return 1.0 if c.words in (2, 3) or c.kind == "title" else 0.3
-        case _:
-            return -0.4 if numeric else -0.2 if c.kind in ("isa", "noun") else 0.0
+    if question.wants == "date":
+        return 1.0 if c.kind == "date" else -1.0
+    if question.wants == "number":
+        return 1.0 if c.kind == "number" else -0.3 if c.kind == "date" else -1.0
+    if question.wants not in ("place", "person"):
+        return -0.4 if numeric else -0.2 if c.kind in ("isa", "noun") else 0.0
+    return -1.0 if numeric else _fit_name(question, c, before)
+
+
+def _fit_name(question: Question, c: Candidate, before: str) -> float:
+    if question.wants == "place":
+        if c.kind in ("isa", "quote", "noun"):
+            return -0.6
+        placed = before.endswith((" in", " at", " of", " near", " from", " to", " the"))
+        return 1.0 if placed else 0.3
+    if c.kind in ("isa", "noun"):
+        return -0.8
+    return 1.0 if c.words in (2, 3) or c.kind == "title" else 0.3
 
 
 def _last_stem(text: str) -> str:

@@ -9,24 +9,30 @@ from typing import NamedTuple
 UPPER = "".join(chr(code) for code in range(0x41, 0x2000) if chr(code).isupper())
 """Capital letters of Latin, Greek, Cyrillic and Armenian: `re` knows no Unicode categories."""
 
+
+def listed(text: str) -> list[str]:
+    """Give the words of a table of words."""
+    return text.split()
+
+
 STOP_WORDS = frozenset(
-    """a about after all also am an and any are as at be because been before being both but by can
+    listed("""a about after all also am an and any are as at be because been before being both but by can
     could did do does doing done during each for from further had has have having he her here hers
     him his how i if in into is it its itself just me more most my no nor not of off on once one
     only or other our out over own same she should so some such than that the their them then
     there these they this those through to too under until up us very was we were what when where
     which while who whom whose why will with would you your s t d ll name called also located
-    """.split()
+    """)
 )
 
 OPENERS = frozenset(
-    """a about after all also although among an and any are as at based because before between both
+    listed("""a about after all also although among an and any are as at based because before between both
     but by did do does during each even for from had has have he her here his how however if in
     into is it its later many more most no not of on one once only or other over she since so some
     such than that the their then there these they this those through to two under until was we
     were what when where which while who whom whose why with within despite following according
     originally eventually today meanwhile
-    """.split()
+    """)
 )
 """Words that are capitalised only because a sentence starts with them."""
 
@@ -65,8 +71,13 @@ def content_stems(text: str) -> list[str]:
     return [stem(word) for word in words if word not in STOP_WORDS]
 
 
-_WORD = rf"(?:[{UPPER}]\.(?:\s?[{UPPER}]\.)*|(?:St|Mt|Dr|Mr|Mrs|Jr|Sr)\.|[{UPPER}]\w*(?:[’'\-–](?!s\b)\w+)*)"
-_JOIN = r"(?:\s+(?:of|the|de|and|for|in|on|to|von|van|la|le|du|del|della|der|di|da|al|bin|y|&)){1,2}"
+_WORD = (
+    rf"(?:[{UPPER}]\.(?:\s?[{UPPER}]\.)*|(?:St|Mt|Dr|Mr|Mrs|Jr|Sr)\."
+    rf"|[{UPPER}]\w*(?:[’'\-–](?!s\b)\w+)*)"
+)
+_JOIN = (
+    r"(?:\s+(?:of|the|de|and|for|in|on|to|von|van|la|le|du|del|della|der|di|da|al|bin|y|&)){1,2}"
+)
 _NAME = re.compile(rf"(?<!\w){_WORD}(?:(?:{_JOIN})?\s+(?:{_WORD}|\d+(?!\w)))*")
 _PART = re.compile(r"\s+(?:of|in|and|for|on|to|the)\s+(?:the\s+)?")
 

@@ -1,0 +1,63 @@
+"""``hoptrail ask``: one question, one answer."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
+
+import click
+
+from hoptrail.cli.choice import documents_options, model_options
+from hoptrail.cli.failure import ABSTAINED
+
+
+class Flags(TypedDict):
+    """What the command is called with, beside the question."""
+
+    docs: tuple[str, ...]
+    index: str | None
+    model: tuple[str, str] | None
+    backend: str | None
+    as_json: bool
+    stream: bool
+    approve: bool
+    resume: str | None
+    max_steps: int | None
+    max_llm_calls: int | None
+    deadline: float | None
+    quiet: bool
+
+
+@click.command()
+@click.argument("question", required=False)
+@documents_options
+@model_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--stream", is_flag=True, help="Print the answer as it is written.")
+@click.option("--approve", is_flag=True, help="Show the plan and wait for a yes.")
+@click.option("--resume", metavar="RUN_ID", help="Finish an earlier run; nothing is asked twice.")
+@click.option("--max-steps", type=click.IntRange(1), help="Most steps of the plan.")
+@click.option("--max-llm-calls", type=click.IntRange(1), help="Most model calls of the run.")
+@click.option("--deadline", type=click.FloatRange(0, min_open=True), help="Seconds it may take.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.pass_context
+def ask(context: click.Context, question: str | None, **flags: Unpack[Flags]) -> None:
+    """Answer QUESTION; "-" reads it from stdin.
+
+    The answer goes to stdout, the progress to stderr. Without --docs and --index the model
+    answers from its own knowledge.
+    """
+    if flags["as_json"] and flags["stream"]:
+        raise click.UsageError("--json prints one object at the end: leave out --stream")
+    if flags["approve"] and not sys.stdin.isatty():
+        raise click.UsageError("--approve asks on a terminal, and stdin is none")
+    from hoptrail.cli.asking import Asking
+
+    asking = Asking(_text(question), flags)
+    answer = asking.answer()
+    context.exit(ABSTAINED if answer.abstained else 0)
+
+
+def _text(question: str | None) -> str:
+    return sys.stdin.read().strip() if question == "-" else (question or "").strip()

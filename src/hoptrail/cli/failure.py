@@ -1,0 +1,79 @@
+"""What a failure is to a shell: an exit code, its cause, and the way out."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from typing import NoReturn
+
+import click
+
+from hoptrail.errors import (
+    AllBackendsFailed,
+    BackendError,
+    HoptrailError,
+    NoBackend,
+    RequestRefused,
+)
+
+ANSWERED = 0
+ERROR = 1
+NO_BACKEND = 3
+ABSTAINED = 4
+INTERRUPTED = 130
+
+EXPECTED = (HoptrailError, OSError, sqlite3.Error)
+"""What may go wrong without a fault of Hoptrail's; anything else is a bug, and shows itself."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C, or SIGTERM; the message says how to go on."""
+
+
+class Commands(click.Group):
+    """A group whose commands end with the contract's exit codes, and no traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        debug = bool(ctx.params.get("debug"))
+        try:
+            result: object = super().invoke(ctx)
+        except (Interrupted, KeyboardInterrupt, click.Abort) as error:
+            _leave(INTERRUPTED, "interrupted", str(error), debug)
+        except EXPECTED as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # whoever read the output has left: click ends quietly
+            _leave(exit_code(error), f"error: {cause(error)}", way_out(error), debug)
+        return result
+
+
+def exit_code(error: BaseException) -> int:
+    """Give the exit code of a failure."""
+    nobody = isinstance(error, NoBackend | AllBackendsFailed | BackendError)
+    return NO_BACKEND if nobody and not isinstance(error, RequestRefused) else ERROR
+
+
+def cause(error: BaseException) -> str:
+    """Say what went wrong; of several failures each on its own line."""
+    if isinstance(error, AllBackendsFailed) and error.causes:
+        told = dict.fromkeys(f"  {each.backend}: {each}" for each in error.causes)
+        return "\n".join(["no backend answered", *told])
+    return str(error) or type(error).__name__
+
+
+def way_out(error: BaseException) -> str:
+    """Say what to do about it, where the message does not say so itself."""
+    if exit_code(error) == NO_BACKEND:
+        return "`hoptrail doctor` says what each backend lacks"
+    return ""
+
+
+def _leave(code: int, message: str, way_out: str, debug: bool) -> NoReturn:
+    from hoptrail.terminal.plain import plain
+
+    if debug:
+        raise  # noqa: PLE0704 - the handler's own exception: its traceback was asked for
+    for text in filter(None, (message, way_out)):
+        click.echo(plain(text), err=True)
+    sys.stdout.flush()
+    raise click.exceptions.Exit(code)

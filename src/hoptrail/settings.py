@@ -1,0 +1,443 @@
+"""The settings, and the only place that reads the environment.
+
+For each setting the first of these that has it wins: a flag, the environment, ``.env`` in the
+working directory, ``hoptrail.toml`` there and then in the user's config folder, the default. An
+empty variable counts as not set.
+
+`Settings` itself reads nothing: it can be built anywhere from plain values. The sources are
+read here rather than with pydantic-settings, which would add about 170 ms to every command.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from hoptrail.errors import SettingsError
+
+HUGGINGFACE_URL = "https://router.huggingface.co"
+OLLAMA_URL = "http://127.0.0.1:11434"
+
+_LEGACY_HOST = "api-inference.huggingface.co"
+_OWN_HOSTS = ("huggingface.co", "hf.space", "endpoints.huggingface.cloud")
+_LOGIN = "hf login"
+_ENVIRONMENT = "environment"
+_SECRETS = ("token", "api_token")
+
+
+def _names(value: object) -> object:
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("a name appears twice")
+    return names
+
+
+def _web_address(value: object) -> object:
+    """Check an address and give it without its trailing slash."""
+    if not isinstance(value, str) or not value:
+        return value
+    address = value.strip().strip("\"'").rstrip("/")
+    if "@" in address:
+        raise ValueError("an address must not hold a user name or password")
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it is not an http:// or https:// address")
+    if parts.port == 0 or parts.query or parts.fragment:  # asking for .port checks it
+        raise ValueError("an address ends with its path and has a port from 1 to 65535")
+    return address
+
+
+def _base_address(value: object) -> object:
+    """Check an address and give it without ``/v1``, whichever way it was written."""
+    address = _web_address(value)
+    if not isinstance(address, str):
+        return address
+    return re.sub(r"/v1(/chat/completions|/models)?$", "", address)
+
+
+def is_own_host(url: str) -> bool:
+    """Say whether ``url`` is one of Hugging Face's own hosts, reached over https."""
+    host = _host(url)
+    own = any(host == name or host.endswith(f".{name}") for name in _OWN_HOSTS)
+    return own and url.startswith("https://")
+
+
+def _host(url: object) -> str:
+    try:
+        return (urlsplit(url.strip()).hostname or "") if isinstance(url, str) else ""
+    except ValueError:
+        return ""
+
+
+def ollama_address(value: object) -> object:
+    """Give the address that Ollama's own rules read from ``OLLAMA_HOST``.
+
+    They are those of ``envconfig.Host`` in Ollama: the port is 11434 without a scheme, 80 and
+    443 with one, and a bad port gives that default. A bind address becomes loopback, since a
+    client cannot connect to "everywhere".
+    """
+    if not isinstance(value, str):
+        return value
+    if "@" in value:
+        raise ValueError("an address must not hold a user name or password")
+    scheme, host, port, default, path = _ollama_parts(value)
+    if scheme not in ("http", "https"):
+        raise ValueError("it is not a host, host:port or http(s):// address")
+    return f"{scheme}://{_client_host(host)}:{port if _is_port(port) else default}{path}"
+
+
+def _ollama_parts(value: str) -> tuple[str, str, str, str, str]:
+    """Split into scheme, host, port as written, default port, and path."""
+    text = value.strip().strip("\"'").strip()
+    scheme, found, rest = text.partition("://")
+    if not found:
+        scheme, rest = ("https", "ollama.com:443") if text == "ollama.com" else ("http", text)
+    default = {"http": "80", "https": "443"}.get(scheme, "11434") if found else "11434"
+    place, slash, path = rest.rstrip("/").partition("/")
+    bare = place.removeprefix("[").removesuffix("]")
+    if place.count(":") > 1 and (place == bare or place.endswith("]")):
+        return scheme, bare, "", default, slash + path  # IPv6 without a port
+    host, _, port = place.rpartition(":") if ":" in place else (place, "", "")
+    return scheme, host.removeprefix("[").removesuffix("]"), port, default, slash + path
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
+
+
+def _client_host(host: str) -> str:
+    """Give a host that a client can connect to, in brackets where it is IPv6."""
+    try:
+        address = ipaddress.ip_address(host or "127.0.0.1")
+    except ValueError:
+        if re.fullmatch(r"[\w.-]+", host):
+            return host
+        raise ValueError(f"{host!r} is not a host name or address") from None
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return str(address) if address.version == 4 else f"[{address}]"
+
+
+def _path(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) and value else value or None
+
+
+def _secret(value: object) -> object:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return (value.strip() or None) if isinstance(value, str) else value
+
+
+BackendName = Literal["huggingface", "ollama", "local", "extractive"]
+EmbedderName = Literal["huggingface", "ollama", "local", "hash"]
+_Names = (BeforeValidator(_names), AfterValidator(_distinct), Field(min_length=1))
+_Secret = Annotated[SecretStr | None, BeforeValidator(_secret)]
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Everything that can be set. ``warnings`` are for the user: typos, dead addresses."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        str_strip_whitespace=True,
+        hide_input_in_errors=True,
+    )
+
+    token: _Secret = Field(None, description="Hugging Face access token")
+    huggingface_base_url: Annotated[str, BeforeValidator(_base_address)] = Field(
+        HUGGINGFACE_URL, description="Hugging Face router or own endpoint, with or without /v1"
+    )
+    huggingface_embedding_url: Annotated[str | None, BeforeValidator(_web_address)] = Field(
+        None, description="Own embedding endpoint (TEI) instead of hf-inference"
+    )
+    ollama_host: Annotated[str, BeforeValidator(ollama_address)] = Field(
+        OLLAMA_URL, description="Where Ollama listens, in Ollama's own notation"
+    )
+    hf_model: str = Field("openai/gpt-oss-20b", description="Chat model asked at Hugging Face")
+    ollama_model: str = Field(
+        "", description="Chat model asked at Ollama; empty takes the first installed one"
+    )
+    embedding_model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        description="Embedding model asked at Hugging Face",
+    )
+    ollama_embedding_model: str = Field("all-minilm", description="Embedding model asked at Ollama")
+    local_model: str = Field(
+        "", description="Transformers chat model run in this process; empty is off"
+    )
+    local_embedding_path: Annotated[Path | None, BeforeValidator(_path)] = Field(
+        None, description="Folder of an ONNX embedding model run in this process"
+    )
+    backends: Annotated[tuple[BackendName, ...], *_Names] = Field(
+        ("huggingface", "ollama", "local", "extractive"),
+        description="Who is asked, in this order",
+    )
+    embedders: Annotated[tuple[EmbedderName, ...], *_Names] = Field(
+        ("huggingface", "ollama", "local", "hash"), description="Who embeds, in this order"
+    )
+    home: Annotated[Path, BeforeValidator(_path)] = Field(
+        default_factory=lambda: platformdirs.user_data_path("hoptrail"),
+        description="Folder of runs, traces, indexes and memory",
+    )
+    api_token: _Secret = Field(None, description="Bearer token that `hoptrail serve` asks for")
+    max_steps: _Count = Field(8, description="Most steps of a plan")
+    max_llm_calls: _Count = Field(24, description="Most model calls of a run")
+    max_tokens: _Count | None = Field(None, description="Most tokens of a run; empty is no limit")
+    deadline: _Seconds = Field(300.0, description="Seconds a run may take")
+    revisions: int = Field(1, ge=0, description="How often a run may change its plan")
+    top_k: _Count = Field(5, description="Passages given to a step")
+    context_tokens: _Count = Field(1800, description="Most tokens of context given to a step")
+    num_ctx: _Count = Field(8192, description="Context window asked of Ollama, in tokens")
+    connect_timeout: _Seconds = Field(2.0, description="Seconds to connect to a backend")
+    first_byte_timeout: _Seconds = Field(60.0, description="Seconds until an answer begins")
+    idle_timeout: _Seconds = Field(20.0, description="Seconds an answer may pause")
+    call_timeout: _Seconds = Field(180.0, description="Seconds a call may take")
+    concurrency: _Count = Field(8, description="Most calls at a time")
+    temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature")
+
+    warnings: tuple[str, ...] = ()
+
+    _login: SecretStr | None = PrivateAttr(None)
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _replace_what_cannot_work(cls, values: dict[str, object]) -> dict[str, object]:
+        """Replace the dead Hugging Face host, and say so; say so for a bad Ollama port too."""
+        values = dict(values)
+        warnings: list[str] = []
+        for name in ("huggingface_base_url", "huggingface_embedding_url"):
+            if _host(values.get(name)) == _LEGACY_HOST:
+                del values[name]
+                warnings.append(
+                    f"{_LEGACY_HOST} was shut down in 2025 and answers 410 to everything: using "
+                    f"{HUGGINGFACE_URL} instead. Remove {variables()[name][0]} to silence this."
+                )
+        ollama = values.get("ollama_host")
+        if isinstance(ollama, str) and "@" not in ollama:
+            _, _, port, default, _ = _ollama_parts(ollama)
+            if port and not _is_port(port):
+                warnings.append(f"OLLAMA_HOST has a bad port, {port!r}: using {default}.")
+        given = values.get("warnings", ())
+        return {**values, "warnings": (*given, *warnings) if isinstance(given, tuple) else given}
+
+    def token_for(self, url: str) -> SecretStr | None:
+        """Give the token to send to ``url``: the saved login goes to Hugging Face alone."""
+        if self.token is not None and self._origins.get("token") != _LOGIN:
+            return self.token
+        return self._login if is_own_host(url) else None
+
+
+_SHARED_VARIABLES = {
+    "token": ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN", "HUGGINGFACE_API_KEY"),
+    "huggingface_base_url": ("HUGGINGFACE_BASE_URL",),
+    "huggingface_embedding_url": ("HUGGINGFACE_EMBEDDING_URL",),
+    "ollama_host": ("OLLAMA_HOST",),
+}
+
+
+def variables() -> dict[str, tuple[str, ...]]:
+    """Give the environment variables of each setting, the one that wins first."""
+    return {
+        name: _SHARED_VARIABLES.get(name, (f"HOPTRAIL_{name.upper()}",))
+        for name in Settings.model_fields
+        if name != "warnings"
+    }
+
+
+def load_settings(**flags: object) -> Settings:
+    """Give the settings of this process; a flag that is None counts as not given.
+
+    Raises:
+        SettingsError: a value cannot be used. It says which, from where, and what to write.
+    """
+    sources = [_flags(flags), *_environments(), *_files()]
+    found: dict[str, _Found] = {}
+    for source in reversed(sources):
+        found.update(source.found)
+    warnings = tuple(warning for source in sources for warning in source.warnings)
+    try:
+        settings = Settings.model_validate(
+            {**{name: each.value for name, each in found.items()}, "warnings": warnings}
+        )
+    except ValidationError as error:
+        # The cause would show the values, secrets among them.
+        raise SettingsError(_explained(error, found)) from None
+    settings._origins.update({name: each.origin for name, each in found.items()})
+    return _with_login(settings)
+
+
+def _with_login(settings: Settings) -> Settings:
+    settings._login = _saved_login()
+    if settings.token is not None or not is_own_host(settings.huggingface_base_url):
+        return settings
+    if settings._login is not None:
+        settings._origins["token"] = _LOGIN
+    return settings.model_copy(update={"token": settings._login})
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the value of one setting came from; ``value`` is masked where it is a secret."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def origins(settings: Settings) -> list[Origin]:
+    """Give each setting by its variable, with its value in words and where it came from."""
+    return [
+        Origin(names[0], _shown(getattr(settings, name)), settings._origins.get(name, "default"))
+        for name, names in variables().items()
+    ]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "hf_…" if value.get_secret_value().startswith("hf_") else "…"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value)
+
+
+# Sources
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One value, the name it was written under, and where."""
+
+    value: object
+    written: str
+    place: str
+
+    @property
+    def origin(self) -> str:
+        """What `origins` says: variables have several names, so the environment's is told."""
+        return f"{self.place} {self.written}" if self.place == _ENVIRONMENT else self.place
+
+
+@dataclass(frozen=True)
+class _Source:
+    found: dict[str, _Found]
+    warnings: list[str] = field(default_factory=list)
+
+
+def _flags(flags: Mapping[str, object]) -> _Source:
+    for name in flags:
+        if name not in variables():
+            raise TypeError(f"{name!r} is not a setting{_nearest(name, variables())}")
+    given = {name: value for name, value in flags.items() if value is not None}
+    return _Source({name: _Found(value, name, "flag") for name, value in given.items()})
+
+
+def _environments() -> list[_Source]:
+    try:
+        dotenv = dotenv_values(".env", encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise SettingsError(f".env cannot be read: {error}. Save it as UTF-8 text.") from error
+    return [_variables(os.environ, _ENVIRONMENT), _variables(dotenv, ".env")]
+
+
+def _variables(held: Mapping[str, str | None], place: str) -> _Source:
+    found: dict[str, _Found] = {}
+    for setting, names in variables().items():
+        for name in names:
+            if (value := held.get(name) or "").strip():
+                found[setting] = _Found(value, name, place)
+                break
+    known = [name for names in variables().values() for name in names]
+    unknown = [name for name in held if name.startswith("HOPTRAIL_") and name not in known]
+    return _Source(found, [_is_no_setting(name, place, known) for name in unknown])
+
+
+def _files() -> list[_Source]:
+    folder = platformdirs.user_config_path("hoptrail")
+    return [_toml(Path("hoptrail.toml")), _toml(folder / "hoptrail.toml")]
+
+
+def _toml(path: Path) -> _Source:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return _Source({})
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}. Correct or remove it.") from error
+    known = list(variables())
+    found = {name: _Found(table[name], name, str(path)) for name in known if name in table}
+    unknown = [_is_no_setting(name, str(path), known) for name in table if name not in known]
+    return _Source(found, unknown)
+
+
+def _saved_login() -> SecretStr | None:
+    """Read the token that `hf auth login` saved, where huggingface_hub would look for it."""
+    if os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return None
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
+    place = os.environ.get("HF_TOKEN_PATH") or f"{home}/token"
+    try:
+        path = Path(os.path.expandvars(place)).expanduser()
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+    return SecretStr(token) if token else None
+
+
+# Words
+
+
+def _is_no_setting(name: str, place: str, known: Iterable[str]) -> str:
+    return f"{name} ({place}) is not a setting{_nearest(name, known)}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), n=1)
+    return f": did you mean {close[0]}?" if close else "."
+
+
+def _explained(error: ValidationError, found: Mapping[str, _Found]) -> str:
+    """Say of each bad value what it is called, where it stands, what is wrong and what to do."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        setting = str(problem["loc"][0])
+        each = found[setting]
+        value = "its value" if setting in _SECRETS else re.sub(".*@", "…@", repr(each.value))
+        wrong = problem["msg"].removeprefix("Value error, ")
+        example = _shown(Settings.model_fields[setting].get_default(call_default_factory=True))
+        fix = f"Write for example {each.written}={example}" if example else "Correct it"
+        lines.append(
+            f"{each.written} ({each.place}): {value} cannot be used: {wrong}. {fix}, or remove it."
+        )
+    return "\n".join(dict.fromkeys(lines))
