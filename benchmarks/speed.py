@@ -19,16 +19,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -249,30 +249,55 @@ def _median_and_worst(values: list[float]) -> str:
     return f"{statistics.median(values):.3f} ({max(values):.3f})"
 
 
-async def measure_cost(rounds: int, console: Console) -> None:
+async def measure_cost(questions: int, console: Console) -> None:
     """Print CPU milliseconds per four-step question at zero latency."""
     shape = next(shape for shape in ALL_SHAPES if shape.name == "diamond")
-    table = Table(title="CPU per question: diamond of 4 steps, 6 calls, a model without delay")
-    for column in ("", "CPU ms", "wall ms"):
-        table.add_column(column, justify="right" if column else "left")
+    table = Table(title=f"Own cost: diamond of 4 steps, 6 calls, no delay (mean of {questions})")
+    table.add_column("")
+    table.add_column("CPU ms a question", justify="right")
+    table.add_column("wall ms a question", justify="right")
     with tempfile.TemporaryDirectory() as home, provider(0.0, 0.0) as urls:
-        client = httpx.AsyncClient(timeout=60)
-        table.add_row("the 6 calls bare (httpx)", *await _cost(_bare_calls(shape, urls, client)))
-        await client.aclose()
+        async with httpx.AsyncClient(timeout=60) as client:
+            cost = await _cost(lambda: _bare_calls(shape, urls["OLLAMA_HOST"], client), questions)
+        table.add_row("the same 6 calls bare (httpx)", *cost)
         for name in ("ollama", "huggingface"):
-            each = trail(urls, name, Path(home))
-            cost = await _cost(lambda each=each: each.aask(shape.question), rounds)  # type: ignore[misc] # mypy cannot infer a lambda with a default
-            table.add_row(f"Hoptrail, trace and journal on ({name})", *cost)
-            each.close()
+            asking = trail(urls, name, Path(home))
+            cost = await _cost(partial(asking.aask, shape.question), questions)
+            table.add_row(f"Hoptrail over {name}, trace and journal on", *cost)
+            asking.close()
     console.print(table)
 
 
-def _bare_calls(shape: Shape, urls: dict[str, str], client: httpx.AsyncClient) -> object:
-    contents = [f"Question: {shape.question}", f"Findings:\nStep 1: {shape.asked(1)}"]
-    contents += [f"Question: {shape.asked(n)}" for n in range(1, len(shape.steps) + 1)]
+async def _bare_calls(shape: Shape, url: str, client: httpx.AsyncClient) -> None:
+    await bare_call(client, url, f"Question: {shape.question}")
+    for number in range(1, len(shape.steps) + 1):
+        await bare_call(client, url, f"Question: {shape.asked(number)}")
+    await bare_call(client, url, f"Findings:\nStep 1: {shape.asked(1)}")
 
-    async def calls() -> None:
-        for content in contents:
-            await bare_call(client, urls["OLLAMA_HOST"], content)
 
-    return calls
+async def _cost(ask: Callable[[], Awaitable[object]], questions: int) -> tuple[str, str]:
+    for _ in range(5):
+        await ask()
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(questions):
+        await ask()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return f"{cpu / questions * 1000:.1f}", f"{wall / questions * 1000:.1f}"
+
+
+def main() -> None:
+    """Run what was asked for and print its tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per plan shape")
+    parser.add_argument("--questions", type=int, default=60, help="questions for the cost")
+    parser.add_argument("--only", choices=("wall", "cost"), help="one of the two tables")
+    wish = parser.parse_args()
+    console = Console(width=110)
+    if wish.only != "cost":
+        asyncio.run(measure_wall(wish.rounds, console))
+    if wish.only != "wall":
+        asyncio.run(measure_cost(wish.questions, console))
+
+
+if __name__ == "__main__":
+    main()

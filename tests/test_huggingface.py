@@ -118,7 +118,7 @@ class TestAnswers:
 
     async def test_a_limit_that_cut_the_text_is_told(self, provider: LoopbackProvider) -> None:
         """A text cut by max_tokens is an answer with a warning."""
-        provider.huggingface.answer(Reply("one two", finish="length"))
+        provider.huggingface.answer(Reply("one two", finish_reason="length"))
         message = await ask(backend(provider))
         assert message.response_metadata["warnings"] == ["the answer was cut at its token limit"]
 
@@ -185,8 +185,11 @@ class TestRequests:
 
     async def test_tools_are_offered_and_calls_read(self, provider: LoopbackProvider) -> None:
         """A tool call is an answer without text; its result goes back under its id."""
-        tool: dict[str, object] = {"type": "function", "function": {"name": "look", "parameters": {}}}
-        call = {"name": "look", "arguments": {"at": "map"}}
+        tool: dict[str, object] = {
+            "type": "function",
+            "function": {"name": "look", "parameters": {}},
+        }
+        call = ("look", {"at": "map"})
         provider.huggingface.answer([Reply(tool_calls=[call]), "The Vltava."])
         door, options = backend(provider), CallOptions(tools=(tool,), tool_choice="look")
         message = await ask(door, options)
@@ -361,11 +364,9 @@ class TestFailures:
             await ask(backend(provider))
         assert busy.value.retry_after == pytest.approx(30, abs=3)
 
-    async def test_an_answer_that_is_all_thinking_is_none(
-        self, provider: LoopbackProvider
-    ) -> None:
+    async def test_an_answer_that_is_all_thinking_is_none(self, provider: LoopbackProvider) -> None:
         """A limit spent on thinking leaves nothing to show, and says so."""
-        provider.huggingface.answer(Reply("<think> so many thoughts", finish="length"))
+        provider.huggingface.answer(Reply("<think> so many thoughts", finish_reason="length"))
         with pytest.raises(InvalidResponse, match="token limit went into thinking"):
             await ask(backend(provider))
 
@@ -404,6 +405,16 @@ class TestConnections:
         await stream.aclose()
         await asyncio.to_thread(provider.settle)
         assert provider.huggingface.chats[0].cancelled
+
+    async def test_ollama_answers_through_its_openai_address(
+        self, provider: LoopbackProvider
+    ) -> None:
+        """An address of one's own may be any OpenAI-speaking server, with its own schema form."""
+        door = backend(provider, base_url=f"{provider.ollama_url}/v1", model="qwen3:8b", token=None)
+        assert (await door.probe()).state == "up"
+        message = await ask(door, CallOptions(output_schema=SCHEMA))
+        assert message.content == '{"river": "loopback"}'
+        assert provider.ollama.chats[0].schema == SCHEMA
 
 
 class TestProbe:

@@ -27,13 +27,13 @@ def questions(text: str, *, max_steps: int = 8) -> list[str]:
     return [step.question for step in read_plan(text, MAIN, max_steps=max_steps).steps]
 
 
-def streamed(text: str, cuts: Sequence[int]) -> tuple[list[Step], Plan]:
-    reader = PlanReader(MAIN)
+def streamed(
+    text: str, cuts: Sequence[int], first_id: int = 1, known: Sequence[int] = ()
+) -> tuple[list[Step], Plan]:
+    reader = PlanReader(MAIN, first_id=first_id, known=known)
     edges = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
-    steps: list[Step] = []
-    for start, end in pairwise(edges):
-        steps += reader.feed(text[start:end])
-    return steps, reader.finish()
+    pieces = [text[start:end] for start, end in pairwise(edges)]
+    return [step for piece in pieces for step in reader.feed(piece)], reader.finish()
 
 
 # References
@@ -319,9 +319,25 @@ def test_a_revision_counts_on_and_may_use_known_answers() -> None:
 
 def test_in_a_revision_a_known_id_always_means_the_answered_step() -> None:
     """Numbering that starts over does not hide what is known; an unanswered id is dangling."""
-    plan = read_plan("1. Who led A?\n2. Who led #1, unlike #3?", MAIN, first_id=4, known=(1, 2))
-    assert plan.steps[1].question == "Who led #1, unlike the answer?"
-    assert (tuple(step.id for step in plan.steps), plan.steps[1].depends_on) == ((4, 5), (1,))
+    text = "1. Who led A?\n2. Who led #1, unlike #3 and #4?"
+    plan = read_plan(text, MAIN, first_id=4, known=(1, 2))
+    assert plan.steps == (
+        Step(id=4, question="Who led A?"),
+        Step(id=5, question="Who led #1, unlike the answer and #4?", depends_on=(1, 4)),
+    )
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_a_number_in_front_of_a_string_goes_when_it_is_the_position(first: int) -> None:
+    text = json.dumps(
+        [f"{first}. Who is A?", f"#{first + 1}: Who is #4?", "300: who plays Xerxes?"]
+    )
+    plan = read_plan(text, MAIN, first_id=4)
+    assert [step.question for step in plan.steps] == [
+        "Who is A?",
+        "Who is #4?",
+        "300: who won?",
+    ]
 
 
 @pytest.mark.parametrize(("first_id", "known", "max_steps"), [(0, [], 8), (2, [2], 8), (1, [], 0)])
@@ -392,18 +408,28 @@ def test_any_json_gives_a_sound_plan(value: object) -> None:
     assert_sound(read_plan(json.dumps(value), MAIN))
 
 
-@given(TEXTS | PLANS | JSON_VALUES.map(json.dumps), st.lists(st.integers(min_value=0), max_size=8))
-@example('1. Who is A?\n{"steps": ["Who is B?"]}', [13])
-@example('["Who is A?", "Who is B?"]\n["Other?"]', [14])
-@example('{"steps": ["Who is A?"], "steps": ["Who is B?"]}', [30])
-@example("1. Who is A?</think>\n1. Who is B?\n", [13])
+@given(
+    TEXTS | PLANS | JSON_VALUES.map(json.dumps),
+    st.lists(st.integers(min_value=0), max_size=8),
+    st.booleans(),
+)
+@example('1. Who is A?\n{"steps": ["Who is B?"]}', [13], False)
+@example('["Who is A?", "Who is B?"]\n["Other?"]', [14], False)
+@example('{"steps": ["Who is A?"], "steps": ["Who is B?"]}', [30], False)
+@example("1. Who is A?</think>\n1. Who is B?\n", [13], False)
+@example('["Who is A?", {"id": 1, "question": "Who is B?"}, "Age of #1?"]', [30], False)
+@example('["Who is A?",' + " " * 5000 + '"Who is B?"]', [], False)
+@example("1. Who is A?\n2. Who is" + " " * 5000 + "B?\n", [], False)
+@example("1. Who is A?\n1. Who is B?\n2. Age of #2?\n3. Age of #3?\n", [], False)
+@example('["Age of #4 and #3?", "Age of #1 and #4?"]', [30], True)
 def test_early_steps_are_the_first_steps_however_the_text_is_cut(
-    text: str, cuts: list[int]
+    text: str, cuts: list[int], revision: bool
 ) -> None:
-    early, plan = streamed(text, cuts)
+    first_id, known = (4, (1, 3)) if revision else (1, ())
+    early, plan = streamed(text, cuts, first_id, known)
     assert early == list(plan.steps[: len(early)])
-    assert read_plan(text, MAIN) == plan
-    assert early == streamed(text, range(len(text)))[0]
+    assert plan == read_plan(text, MAIN, first_id=first_id, known=known)
+    assert early == streamed(text, range(len(text)), first_id, known)[0]
 
 
 @st.composite
@@ -474,6 +500,7 @@ def test_each_step_is_given_with_the_character_that_closes_it() -> None:
         ('["Who is A?", {"question": "Who is B?"}]', 1),
         ('["Who is A?", "", "Who is B?"]', 1),
         ("1. Who is A?\n3. Who is B?\n", 1),
+        ("1. Who is A?\n1. Who is B?\n", 2),
         ("1. Analyse the question\n2. Who is A?\n", 0),
         ("Plan:\n1. Who is A?\n", 0),
         ('[{"question": "Who is A?"}]', 0),

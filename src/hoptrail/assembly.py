@@ -115,7 +115,7 @@ class Assembly:
                 part.close()
 
     def _documents(self) -> list[Path]:
-        docs = self.settings.docs if self.docs is None else self.docs
+        docs = self.docs
         if docs is None:
             return []
         return [Path(each) for each in ([docs] if isinstance(docs, str | Path) else docs)]

@@ -12,21 +12,28 @@ needs is in the journal.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Literal, NotRequired
 
+from langchain_core.runnables import RunnableLambda
 from langgraph.channels.untracked_value import UntrackedValue
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
-from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
+from hoptrail.background import background
 from hoptrail.errors import HoptrailError
+from hoptrail.events import Event
 from hoptrail.planning import Planning
 from hoptrail.revision import revise_plan, steps_of_round
 from hoptrail.run import Parts, new_run_id, open_run
 from hoptrail.solve import solve_steps
 from hoptrail.synthesis import final_answer
 from hoptrail.trace import StepTrace
+
+Tell = Callable[[Event], None]
+Node = Callable[["State", Tell], Coroutine[None, None, dict[str, object]]]
 
 
 class Question(TypedDict):
@@ -61,13 +68,11 @@ def build_graph(parts: Parts) -> StateGraph[State, None, Question, Answered]:
     """Give the multi-hop graph, not yet compiled: whoever runs it chooses the checkpointer."""
     hops = MultiHop(parts)
     graph = StateGraph(State, input_schema=Question, output_schema=Answered)
-    graph.add_node("decompose", hops.decompose)
-    graph.add_node("solve", hops.solve)
-    graph.add_node("revise", hops.revise)
-    graph.add_node("synthesize", hops.synthesize)
+    for node in (hops.decompose, hops.solve, hops.revise, hops.synthesize):
+        graph.add_node(node.__name__, _sync_and_async(node))
     graph.add_edge(START, "decompose")
     if parts.approve:
-        graph.add_node("approve", hops.approve)
+        graph.add_node("approve", _sync_and_async(hops.approve))
         graph.add_edge("decompose", "approve")
         graph.add_edge("approve", "solve")
     else:
@@ -84,10 +89,10 @@ class MultiHop:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
 
-    async def decompose(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+    async def decompose(self, state: State, tell: Tell) -> dict[str, object]:
         """Open the run and its plan; return when the first step is known."""
         run_id = state.get("run_id") or new_run_id()
-        run = await open_run(self.parts, run_id, state["question"], runtime.stream_writer)
+        run = await open_run(self.parts, run_id, state["question"], tell)
         planning = Planning(run)
         async with run.guarded():
             steps = await planning.open(whole=self.parts.approve)
@@ -98,7 +103,7 @@ class MultiHop:
             "live": planning,
         }
 
-    async def approve(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+    async def approve(self, state: State, tell: Tell) -> dict[str, object]:
         """Pause until somebody has looked at the plan; the answer may be another plan.
 
         Resume with ``Command(resume=True)``, or with a list of questions in place of the plan.
@@ -106,15 +111,15 @@ class MultiHop:
         if (live := state.get("live")) is not None:
             await live.run.pause()
         decision = interrupt({"plan": state["plan"], "run_id": state["run_id"]})
-        run = await open_run(self.parts, state["run_id"], state["question"], runtime.stream_writer)
+        run = await open_run(self.parts, state["run_id"], state["question"], tell)
         async with run.guarded():
             planning = Planning(run, given=_given_plan(decision, state))
             steps = await planning.open(whole=True)
         return {"plan": [step.model_dump(mode="json") for step in steps], "live": planning}
 
-    async def solve(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+    async def solve(self, state: State, tell: Tell) -> dict[str, object]:
         """Answer the steps, each the moment the answers it refers to exist."""
-        planning = await self._live(state, runtime)
+        planning = await self._live(state, tell)
         run = planning.run
         async with run.guarded():
             steps = planning.steps() if state["round"] == 0 else steps_of_round(run, state["round"])
@@ -132,17 +137,17 @@ class MultiHop:
         spent = run.ledger.stopped_by is not None
         return "revise" if lacking and may and room and not spent else "synthesize"
 
-    async def revise(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+    async def revise(self, state: State, tell: Tell) -> dict[str, object]:
         """Plan what is left of the question anew, from what was found and what was not."""
-        planning = await self._live(state, runtime)
+        planning = await self._live(state, tell)
         run, round_ = planning.run, state["round"] + 1
         async with run.guarded():
             await revise_plan(run, round_)
         return {"round": round_, "live": planning}
 
-    async def synthesize(self, state: State, runtime: Runtime[None]) -> dict[str, object]:
+    async def synthesize(self, state: State, tell: Tell) -> dict[str, object]:
         """Write the answer from the steps' answers, or say what is missing."""
-        run = (await self._live(state, runtime)).run
+        run = (await self._live(state, tell)).run
         async with run.guarded():
             final, stop_reason = await final_answer(run)
             trace = run.trace
@@ -159,18 +164,30 @@ class MultiHop:
             "live": None,
         }
 
-    async def _live(self, state: State, runtime: Runtime[None]) -> Planning:
+    async def _live(self, state: State, tell: Tell) -> Planning:
         """Give the open run; after a restart from a checkpoint, take it up from the journal."""
         live = state.get("live")
         if live is not None:
-            live.run.tell = runtime.stream_writer
+            live.run.tell = tell
             return live
-        run = await open_run(self.parts, state["run_id"], state["question"], runtime.stream_writer)
+        run = await open_run(self.parts, state["run_id"], state["question"], tell)
         planning = Planning(run)
         if state["round"] > 0:
             async with run.guarded():
                 await solve_steps(run, planning.steps())
         return planning
+
+
+def _sync_and_async(node: Node) -> RunnableLambda[State, dict[str, object]]:
+    """Make a node that ``invoke`` can run too: there it runs on the background loop."""
+
+    def in_sync(state: State) -> dict[str, object]:
+        return background().run(node(state, get_stream_writer()))
+
+    async def in_async(state: State) -> dict[str, object]:
+        return await node(state, get_stream_writer())
+
+    return RunnableLambda(in_sync, in_async, name=node.__name__)
 
 
 def _planned(step: StepTrace) -> dict[str, object]:

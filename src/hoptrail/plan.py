@@ -224,9 +224,9 @@ class _Drafts:
 
     def early(self, item: Item, max_steps: int) -> Step | None:
         """Give the step that ``item`` will be in any plan that begins like this, or None."""
-        index, repairs = len(self.questions), len(self.repairs)
+        index = len(self.questions)
         id_ = self._first_id + index
-        if index >= max_steps or not self.add(item) or len(self.repairs) > repairs:
+        if index >= max_steps or not self.add(item):
             return None
         draft = self.questions[index]
         needs = {*references(draft.question), *draft.needs} - self._known

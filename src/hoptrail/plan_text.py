@@ -50,8 +50,8 @@ def items_of(text: str, first_id: int = 1) -> _Reading:
 class ItemStream:
     """Reads a plan while it is being written, each character once.
 
-    It knows ``{"steps": ["...`` (or a bare list, fenced or not) and lines numbered from
-    ``first_id`` that ask a question; thinking in front is skipped. At anything else it stops
+    It knows ``{"steps": ["...`` (or a bare list, fenced or not) and numbered lines
+    that ask a question; thinking in front is skipped. At anything else it stops
     for good. What it has given depends on the text alone, never on how the text was cut.
     """
 
@@ -134,7 +134,7 @@ class ItemStream:
             if item is None and self._given == 0:
                 return self._give_up()
             if item is not None:
-                if item.label != self._first_id + self._given or not _asks(item.text):
+                if not _asks(item.text):
                     return self._give_up()
                 yield item
             self._at = newline + 1

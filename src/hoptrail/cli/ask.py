@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import click
 
 from hoptrail.cli.choice import documents_options, model_options
-from hoptrail.cli.failure import ABSTAINED
-
-
-class Flags(TypedDict):
-    """What the command is called with, beside the question."""
-
-    docs: tuple[str, ...]
-    index: str | None
-    model: tuple[str, str] | None
-    backend: str | None
-    as_json: bool
-    stream: bool
-    approve: bool
-    resume: str | None
-    max_steps: int | None
-    max_llm_calls: int | None
-    deadline: float | None
-    quiet: bool
+from hoptrail.cli.failure import ABSTAINED, ANSWERED
+from hoptrail.cli.wish import Flags, wish_of
 
 
 @click.command()
@@ -45,8 +28,8 @@ class Flags(TypedDict):
 def ask(context: click.Context, question: str | None, **flags: Unpack[Flags]) -> None:
     """Answer QUESTION; "-" reads it from stdin.
 
-    The answer goes to stdout, the progress to stderr. Without --docs and --index the model
-    answers from its own knowledge.
+    The answer goes to stdout, the progress to stderr. Without documents the model answers from
+    its own knowledge.
     """
     if flags["as_json"] and flags["stream"]:
         raise click.UsageError("--json prints one object at the end: leave out --stream")
@@ -54,10 +37,9 @@ def ask(context: click.Context, question: str | None, **flags: Unpack[Flags]) ->
         raise click.UsageError("--approve asks on a terminal, and stdin is none")
     from hoptrail.cli.asking import Asking
 
-    asking = Asking(_text(question), flags)
-    answer = asking.answer()
-    context.exit(ABSTAINED if answer.abstained else 0)
+    answer = Asking(wish_of(_text(question), flags)).answer()
+    context.exit(ABSTAINED if answer.abstained else ANSWERED)
 
 
 def _text(question: str | None) -> str:
-    return sys.stdin.read().strip() if question == "-" else (question or "").strip()
+    return (sys.stdin.read() if question == "-" else question or "").strip()

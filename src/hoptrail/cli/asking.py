@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from hoptrail.cli.failure import Interrupted
@@ -29,6 +27,7 @@ from hoptrail.terminal.view import View
 if TYPE_CHECKING:
     from hoptrail.answer import Answer
     from hoptrail.cli.wish import Wish
+    from hoptrail.journal import Journal
     from hoptrail.trace import Trace
     from hoptrail.trail import Hoptrail
 
@@ -39,6 +38,7 @@ class Asking:
     def __init__(self, wish: Wish) -> None:
         self._wish = wish
         self._out, self._err = console(), console(stderr=True)
+        self._run_id = wish.flags["resume"] or ""
         self._admitted = False
         self._written = ""
         self._trace: Trace | None = None
@@ -63,17 +63,19 @@ class Asking:
 
     def _run(self, trail: Hoptrail, view: View) -> None:
         from hoptrail.background import background
+        from hoptrail.run import new_run_id
 
-        wish = self._wish
-        if wish.docs or wish.index:
+        self._run_id = self._run_id or new_run_id()
+        if trail.assembly.library is not None:
             background().run(trail.prepare(view.indexing))
-        proposed = self._watch(trail, view, trail.stream(wish.question, run_id=wish.run_id))
+        events = trail.stream(self._wish.question, run_id=self._run_id)
+        proposed = self._watch(trail, view, events)
         while proposed is not None:
             view.settle()
             decision = self._decision(proposed)
             with self._view() as view:
-                decided = background().iterate(trail.decide(wish.run_id, decision))
-                proposed = self._watch(trail, view, decided)
+                events = background().iterate(trail.decide(self._run_id, decision))
+                proposed = self._watch(trail, view, events)
 
     def _watch(self, trail: Hoptrail, view: View, events: Iterator[Event]) -> PlanProposed | None:
         for event in events:
@@ -82,8 +84,8 @@ class Asking:
                     return event
                 case RunStarted():
                     self._admitted = True
-                    self._wish.record(trail.assembly.journal)
-                case AnswerText() | AnswerRestarted() if self._wish.stream:
+                    self._record(trail.assembly.journal)
+                case AnswerText() | AnswerRestarted() if self._wish.flags["stream"]:
                     view.settle()
                     self._write(event)
                 case RunFinished():
@@ -92,6 +94,11 @@ class Asking:
                     pass
             view.show(event)
         return None
+
+    def _record(self, journal: Journal) -> None:
+        from hoptrail.background import background
+
+        background().run(journal.off_loop(self._wish.record, journal, self._run_id))
 
     def _write(self, event: AnswerText | AnswerRestarted) -> None:
         if isinstance(event, AnswerText):
@@ -122,7 +129,7 @@ class Asking:
 
         assert self._trace is not None  # a run that ends without one raises
         answer = answer_of(self._trace)
-        if self._wish.as_json:
+        if self._wish.flags["as_json"]:
             self._out.file.write(json_text(answer.as_json()) + "\n")
         elif self._written:
             print_citations(self._out, answer.citations)
@@ -139,7 +146,7 @@ class Asking:
                 "`hoptrail doctor` says what is missing",
                 WARN,
             )
-        if self._wish.quiet:
+        if self._wish.flags["quiet"]:
             return
         for warning in answer.warnings:
             self._tell(one_line(warning), WARN)
@@ -155,7 +162,7 @@ class Asking:
     def _way_on(self) -> str:
         if not self._admitted:
             return ""
-        return f"what is finished is kept: hoptrail ask --resume {self._wish.run_id}"
+        return f"what is finished is kept: hoptrail ask --resume {self._run_id}"
 
     def _tell(self, text: str, style: str = "") -> None:
         self._err.print(Text(text, style), soft_wrap=True)
@@ -165,11 +172,14 @@ class Asking:
 
         wish = self._wish
         return Hoptrail(
-            wish.docs or None, index=wish.index, approve=wish.approve, settings=wish.settings
+            wish.docs or None,
+            index=wish.flags["index"],
+            approve=wish.flags["approve"],
+            settings=wish.settings,
         )
 
     def _view(self) -> View:
-        if self._wish.quiet:
+        if self._wish.flags["quiet"]:
             return View()
         if self._err.is_terminal and not self._err.is_dumb_terminal:
             from hoptrail.terminal.live import LiveTree

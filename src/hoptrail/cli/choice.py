@@ -28,7 +28,9 @@ class ModelName(click.ParamType[tuple[str, str]]):
         backend, _, model = str(value).partition(":")
         if backend not in _MODEL_SETTINGS or not model:
             known = ", ".join(_MODEL_SETTINGS)
-            self.fail(f"write it as BACKEND:MODEL, with one of {known}: ollama:qwen3:8b", param, ctx)
+            self.fail(
+                f"write it as BACKEND:MODEL, with one of {known}: ollama:qwen3:8b", param, ctx
+            )
         return backend, model
 
 

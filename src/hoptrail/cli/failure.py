@@ -72,7 +72,7 @@ def _leave(code: int, message: str, way_out: str, debug: bool) -> NoReturn:
     from hoptrail.terminal.plain import plain
 
     if debug:
-        raise  # noqa: PLE0704 - the handler's own exception: its traceback was asked for
+        raise
     for text in filter(None, (message, way_out)):
         click.echo(plain(text), err=True)
     sys.stdout.flush()

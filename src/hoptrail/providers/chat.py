@@ -102,11 +102,12 @@ class Thinking:
     def __init__(self) -> None:
         self._held: str | None = ""
         self._inside = False
+        self._is_gap = False
 
     def without(self, piece: str) -> str:
         """Give what of the text so far can be shown now."""
         if self._held is None:
-            return piece
+            return self._after_gap(piece) if self._is_gap else piece
         self._held += piece
         start = self._held.lstrip()
         if not self._inside:
@@ -119,13 +120,18 @@ class Thinking:
         if not closed:
             self._held = self._OPEN + self._held[-len(self._CLOSE) :]
             return ""
-        self._held = None
-        return after.lstrip()
+        self._held, self._is_gap = None, True
+        return self._after_gap(after)
 
     def rest(self) -> str:
         """Give what was held back because it might have become a block."""
         held, self._held = self._held, None
         return "" if self._inside else held or ""
+
+    def _after_gap(self, piece: str) -> str:
+        piece = piece.lstrip()
+        self._is_gap = not piece
+        return piece
 
 
 def storable(text: str) -> str:

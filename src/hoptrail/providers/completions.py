@@ -63,8 +63,17 @@ class Completions:
                     if ended:
                         await _drain(parts)
                         return
-                for chunk in _joined([_read(rest)]):
+                for chunk in _leftover(rest):
                     yield chunk
+
+
+def _leftover(line: bytes) -> list[Chunk]:
+    """Read what came after the last line end; a torn piece holds nothing."""
+    try:
+        chunk = _read(line)
+    except (NotAnAnswer, ValueError):
+        return []
+    return [chunk] if chunk else []
 
 
 async def _drain(parts: AsyncGenerator[bytes, None]) -> None:

@@ -137,6 +137,11 @@ class Question(NamedTuple):
     words: frozenset[str]
     names: tuple[str, ...]
 
+    @property
+    def asks_country(self) -> bool:
+        """Whether a country, or what comes from one, is an answer."""
+        return not self.words.isdisjoint(("country", "nationality", "citizenship", "nation"))
+
 
 @lru_cache(maxsize=1024)
 def analysed(text: str) -> Question:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from hoptrail.evidence import Evidence
 from hoptrail.providers.extractive.countries import country_of, is_country
+from hoptrail.providers.extractive.features import FEATURES, features
 from hoptrail.providers.extractive.question import Question, analysed
 from hoptrail.providers.extractive.scenes import (
-    FEATURES,
     Page,
     Reading,
     Scene,
@@ -35,7 +35,7 @@ _FITTED = {
     "paren": -0.33, "freq": 0.22, "head_in": 0.85, "head_near": 0.83, "names": 2.04,
     "after": 0.18, "before": -1.82, "country": 2.11, "nation": -0.65, "year": -0.8, "in": 0.43,
 }  # fmt: skip
-WEIGHTS = tuple(_FITTED[name] for name in FEATURES)
+WEIGHTS = tuple(_FITTED.get(name, 0.0) for name in FEATURES)
 
 _KIND = re.compile(r"^(?:is|was|are|were)\b.*\b(?:an?|the)\b", re.IGNORECASE)
 
@@ -75,13 +75,13 @@ def _mentioned(question: Question, pages: Sequence[Page]) -> bool:
 
 
 def _span(reading: Reading) -> Finding | None:
-    found = reading.found()
+    found = reading.spans()
     if not found:
         return None
-    scores = [sum(map(mul, WEIGHTS, features)) for _, _, features in found]
+    scores = [sum(map(mul, WEIGHTS, values)) for values in features(reading, found)]
     best = max(range(len(found)), key=scores.__getitem__)
     chances = [math.exp(score - scores[best]) for score in scores]
-    scene, candidate, _ = found[best]
+    scene, candidate = found[best]
     same = [
         chance
         for chance, each in zip(chances, found, strict=True)
@@ -90,7 +90,12 @@ def _span(reading: Reading) -> Finding | None:
     confidence = _confidence(sum(same) / sum(chances), scene)
     if confidence < LEAST_CONFIDENCE:
         return None
-    return Finding(candidate.text, scene.sentence.text, scene.rank, confidence)
+    return Finding(answer_text(reading.question, candidate.text), scene.sentence.text, scene.rank, confidence)
+
+
+def answer_text(question: Question, text: str) -> str:
+    """Give the country where one is asked for and the text has its adjective."""
+    return country_of(text) or text if question.head == "country" else text
 
 
 def _confidence(share: float, scene: Scene) -> float:

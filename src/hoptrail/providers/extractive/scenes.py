@@ -1,4 +1,4 @@
-"""Scenes: each sentence of a few passages beside a question, and its candidates' features."""
+"""Scenes: each sentence of a few passages beside a question."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from hoptrail.providers.extractive.candidates import Candidate, candidates, title_candidate
-from hoptrail.providers.extractive.countries import country_of, is_country
 from hoptrail.providers.extractive.question import SIGNALS, Question
 from hoptrail.providers.extractive.sentences import sentences
-from hoptrail.providers.extractive.words import Token, content_stems, stem, tokens
+from hoptrail.providers.extractive.words import Token, content_stems, tokens
 
 Similarity = Callable[[str, list[str]], list[float]]
 
@@ -25,12 +24,13 @@ class Sentence(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A passage as it is read."""
+    """A passage as it is read; ``kinds`` are the words for what its first sentence says it is."""
 
     title: Candidate
     title_stems: frozenset[str]
     sentences: tuple[Sentence, ...]
     stems: frozenset[str]
+    kinds: frozenset[str]
 
 
 @lru_cache(maxsize=2048)
@@ -42,19 +42,14 @@ def page(title: str, text: str) -> Page:
         stems = frozenset(word.stem for word in words)
         read.append(Sentence(span.text, words, stems))
     title_stems = frozenset(content_stems(title))
+    kinds = (c.stems for c in (candidates(read[0].text) if read else ()) if c.kind == "isa")
     return Page(
         title_candidate(title),
         title_stems,
         tuple(read),
         title_stems.union(*(sentence.stems for sentence in read)),
+        frozenset().union(*kinds),
     )
-
-
-FEATURES = (
-    "overlap", "own", "psim", "prox", "trigprox", "type", "inq", "rr", "sent0", "title",
-    "title_notq", "part", "isa", "quote", "noun", "len", "oneword", "by", "paren", "freq",
-    "head_in", "head_near", "names", "after", "before", "country", "nation", "year", "in",
-)  # fmt: skip
 
 
 class Scene(NamedTuple):
@@ -129,66 +124,19 @@ class Reading:
             return 0.0
         return sum(mentions(stems, name) for name in self.names) / len(self.names)
 
-    def found(self) -> list[tuple[Scene, Candidate, tuple[float, ...]]]:
-        """Give every candidate that is not itself in the question, with its features."""
-        spans = []
+    def spans(self) -> list[tuple[Scene, Candidate]]:
+        """Give every candidate that is not itself in the question, with where it stands."""
+        found = []
         titled = set()
         for scene in self.scenes:
             for candidate in candidates(scene.sentence.text):
                 if candidate.stems and not candidate.stems <= self.question.words:
-                    spans.append((scene, candidate))
+                    found.append((scene, candidate))
             if scene.passage not in titled:
                 titled.add(scene.passage)
                 if not scene.page.title.stems <= self.question.words:
-                    spans.append((scene, scene.page.title))
-        counts = self._counts(spans)
-        return [(s, c, self._features(s, c, counts[c.text])) for s, c in spans]
-
-    def _counts(self, spans: list[tuple[Scene, Candidate]]) -> dict[str, int]:
-        where: dict[str, set[int]] = {}
-        for scene, candidate in spans:
-            where.setdefault(candidate.text, set()).add(scene.passage)
-        return {text: len(places) for text, places in where.items()}
-
-    def _features(self, scene: Scene, c: Candidate, count: int) -> tuple[float, ...]:
-        question, kind = self.question, c.kind
-        text, title = scene.sentence.text, kind == "title"
-        before = "" if title else text[max(0, c.start - 24) : c.start].lower().rstrip(" \"'“‘")
-        after = "" if title else text[c.end : c.end + 24].lower().lstrip(" \"'”’,")
-        stems = c.stems
-        inq = len(stems & question.words) / len(stems)
-        numeric = kind in ("date", "number")
-        return (
-            scene.overlap, scene.own, scene.psim,
-            0.3 if title else _near(scene.asked, c),
-            0.0 if title else _near(scene.signals, c),
-            _fit(question, c, before), -inq, 1 / scene.rank, float(scene.first),
-            float(title), (1 - inq) if title else 0.0,
-            float(kind == "part"), float(kind == "isa"),
-            float(kind == "quote"), float(kind == "noun"),
-            min(c.words, 6) / 6, float(c.words == 1 and not numeric),
-            float(before.endswith((" by", " by the"))),
-            float(before.endswith(("(", "born"))),
-            math.log(count),
-            *self._heads(c, before, after),
-            scene.names,
-            float(_last_stem(before) in self.signals), float(_first_stem(after) in self.signals),
-            *self._country(c), float(kind == "date" and c.text.isdigit()),
-            float(question.wants == "place" and before.endswith((" in", " at", " of", " from"))),
-        )  # fmt: skip
-
-    def _heads(self, c: Candidate, before: str, after: str) -> tuple[float, float]:
-        head = self.question.head
-        if not head:
-            return (0.0, 0.0)
-        return float(head in c.stems), float(head in (_last_stem(before), _first_stem(after)))
-
-    def _country(self, c: Candidate) -> tuple[float, float]:
-        if not self.question.words & {"country", "nationality", "citizenship", "nation"}:
-            return 0.0, float(country_of(c.text) is not None)
-        if is_country(c.text):
-            return 1.0, 0.0
-        return (0.5 if country_of(c.text) else -1.0), 0.0
+                    found.append((scene, scene.page.title))
+        return found
 
 
 def mentions(stems: frozenset[str], name: Sequence[str]) -> bool:
@@ -199,45 +147,3 @@ def mentions(stems: frozenset[str], name: Sequence[str]) -> bool:
 def covers(stems: frozenset[str], word: str) -> bool:
     """Say whether a question's word, or one that signals the same, stands there."""
     return word in stems or not stems.isdisjoint(SIGNALS.get(word, ()))
-
-
-def _near(places: tuple[tuple[int, int], ...], c: Candidate) -> float:
-    gaps = [
-        max(start - c.end, c.start - end)
-        for start, end in places
-        if end <= c.start or start >= c.end
-    ]
-    return math.exp(-min(gaps) / 30) if gaps else 0.0
-
-
-def _fit(question: Question, c: Candidate, before: str) -> float:
-    """Give how well a candidate's kind matches what is wanted, from −1 to 1."""
-    numeric = c.kind in ("date", "number")
-    if question.wants == "date":
-        return 1.0 if c.kind == "date" else -1.0
-    if question.wants == "number":
-        return 1.0 if c.kind == "number" else -0.3 if c.kind == "date" else -1.0
-    if question.wants not in ("place", "person"):
-        return -0.4 if numeric else -0.2 if c.kind in ("isa", "noun") else 0.0
-    return -1.0 if numeric else _fit_name(question, c, before)
-
-
-def _fit_name(question: Question, c: Candidate, before: str) -> float:
-    if question.wants == "place":
-        if c.kind in ("isa", "quote", "noun"):
-            return -0.6
-        placed = before.endswith((" in", " at", " of", " near", " from", " to", " the"))
-        return 1.0 if placed else 0.3
-    if c.kind in ("isa", "noun"):
-        return -0.8
-    return 1.0 if c.words in (2, 3) or c.kind == "title" else 0.3
-
-
-def _last_stem(text: str) -> str:
-    words = text.rsplit(None, 1)
-    return stem(words[-1].strip(".,;:()")) if words else ""
-
-
-def _first_stem(text: str) -> str:
-    words = text.split(None, 1)
-    return stem(words[0].strip(".,;:()")) if words else ""
