@@ -8,6 +8,7 @@ from pathlib import Path
 
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
@@ -15,18 +16,23 @@ from hoptrail import Hoptrail
 
 CORPUS = Path(__file__).parent / "corpus"
 QUESTION = "Where was the composer of Finlandia born?"
-CALL = {"name": "hoptrail", "args": {"question": QUESTION}, "id": "1"}
+CALL = {"name": "look_up", "args": {"question": QUESTION}, "id": "1"}
 
 
 def main() -> None:
     trail = Hoptrail(docs=CORPUS)
-    tool = trail.graph.as_tool(name="hoptrail", description="Answers questions over the documents.")
+
+    @tool
+    def look_up(question: str) -> str:
+        """Answer a question that takes several look-ups in the documents."""
+        return trail.ask(question).text
+
     replies = [AIMessage("", tool_calls=[CALL]), AIMessage("I looked it up: see above.")]
     model = GenericFakeChatModel(messages=iter(replies))
 
     agent = StateGraph(MessagesState)
     agent.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
-    agent.add_node("tools", ToolNode([tool]))
+    agent.add_node("tools", ToolNode([look_up]))
     agent.add_edge(START, "model")
     agent.add_conditional_edges("model", tools_condition)
     agent.add_edge("tools", "model")

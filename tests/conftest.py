@@ -18,8 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.providers import LoopbackProvider
+
+# How long an example takes says more about the machine's load than about the code.
+settings.register_profile("hoptrail", deadline=None)
+settings.load_profile("hoptrail")
 
 FOREIGN = (
     "HF_",

@@ -61,4 +61,6 @@ def test_citations_name_only_passages_that_were_given(numbers: list[int], given_
     texts = [f"passage {n}" for n in range(given_)]
     reply = StepReply(answer="x", passages=tuple(numbers))
     citations, _ = citations_for(reply, evidence(*texts), 1)
-    assert {citation.passage_id for citation in citations} <= {f"p{n}" for n in range(1, given_ + 1)}
+    assert {citation.passage_id for citation in citations} <= {
+        f"p{n}" for n in range(1, given_ + 1)
+    }

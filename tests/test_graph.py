@@ -24,7 +24,7 @@ from hoptrail.errors import (
 )
 from hoptrail.events import RunFinished, StepFinished, StepPlanned, StepStarted
 from hoptrail.evidence import Evidence, Passage, Retrieval
-from hoptrail.graph import Question, build_graph
+from hoptrail.graph import RUN_ID, Question, build_graph
 from hoptrail.journal import Journal
 from hoptrail.run import Parts, open_run
 from hoptrail.testing import Asked, ScriptedChatModel, script
@@ -53,13 +53,18 @@ async def find(question: str, k: int) -> Retrieval:
     return Retrieval(evidence=(Evidence(passage=passage, rank=1, score=1.0),), mode="hybrid")
 
 
+def named(run_id: str, **more: str) -> RunnableConfig:
+    """A configuration that names the run."""
+    return {"configurable": {RUN_ID: run_id, **more}}
+
+
 async def run_graph(
     model: ScriptedChatModel, journal: Journal, run_id: str = "r1", **parts: Any
 ) -> tuple[dict[str, Any], Trace]:
     """Run a question through the graph; give its output and its trace."""
     parts = {"search": find} | parts
     graph = build_graph(Parts(model=model, journal=journal, policy="scripted", **parts)).compile()
-    output = await graph.ainvoke({"question": "Which river?", "run_id": run_id})
+    output = await graph.ainvoke({"question": "Which river?"}, named(run_id))
     return output, journal.trace(run_id)
 
 
@@ -69,8 +74,9 @@ async def events_of(
     """Run a question through the graph; give what it told, with the time it was told."""
     parts = {"search": find} | parts
     graph = build_graph(Parts(model=model, journal=journal, policy="scripted", **parts)).compile()
-    given: Question = {"question": "Which river?", "run_id": "r1"}
-    return [(time.monotonic(), event) async for event in graph.astream(given, stream_mode="custom")]
+    given: Question = {"question": "Which river?"}
+    stream = graph.astream(given, named("r1"), stream_mode="custom")
+    return [(time.monotonic(), event) async for event in stream]
 
 
 async def test_each_step_is_asked_once_with_the_answers_it_refers_to(journal: Journal) -> None:
@@ -383,7 +389,7 @@ async def test_another_model_answers_anew(journal: Journal) -> None:
     await run_graph(model, journal)
     other = ScriptedChatModel(respond=script(["a?"], {"a?": "2"}))
     parts = Parts(model=other, journal=journal, policy="another", search=find)
-    output = await build_graph(parts).compile().ainvoke({"question": "q", "run_id": "r1"})
+    output = await build_graph(parts).compile().ainvoke({"question": "q"}, named("r1"))
     assert output["answer"] == "2 [1]"
 
 
@@ -478,8 +484,8 @@ async def test_a_plan_waits_for_approval_and_may_be_replaced(journal: Journal) -
     parts = Parts(model=model, journal=journal, policy="scripted", search=find, approve=True)
     saver = InMemorySaver(serde=strict_serializer())
     graph = build_graph(parts).compile(checkpointer=saver)
-    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
-    await graph.ainvoke({"question": "Which river?", "run_id": "r1"}, config)
+    config: RunnableConfig = named("r1", thread_id="t")
+    await graph.ainvoke({"question": "Which river?"}, config)
     state = await graph.aget_state(config)
     proposed = state.interrupts[0].value
     assert [step["question"] for step in proposed["plan"]] == CHAIN
@@ -494,8 +500,8 @@ async def test_an_approved_plan_is_not_asked_for_again(journal: Journal) -> None
     model = ScriptedChatModel(respond=script(CHAIN, CHAIN_ANSWERS, "Vanaja"))
     parts = Parts(model=model, journal=journal, policy="scripted", search=find, approve=True)
     graph = build_graph(parts).compile(checkpointer=InMemorySaver())
-    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
-    await graph.ainvoke({"question": "Which river?", "run_id": "r1"}, config)
+    config: RunnableConfig = named("r1", thread_id="t")
+    await graph.ainvoke({"question": "Which river?"}, config)
     output = await graph.ainvoke(Command(resume=True), config)
     assert output["short_answer"] == "Vanaja"
     assert len(model.asked("plan")) == 1

@@ -8,10 +8,12 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hoptrail.plan import MAX_QUESTION, Plan, PlanReader, Step, fill, read_plan, ready, references
+
+untimed = settings(deadline=None)  # other tests may share the processor
 
 MAIN = "Which river runs through the birthplace of the composer of Finlandia?"
 QUESTIONS = ["Who composed Finlandia?", "Where was #1 born?", "Which river runs through #2?"]
@@ -73,6 +75,7 @@ def test_answers_are_filled_in_literally(text: str, answers: dict[int, str], exp
     assert expected == fill(text, answers)
 
 
+@untimed
 @given(st.lists(st.text(), min_size=1, max_size=5))
 def test_filling_is_one_pass(answers: list[str]) -> None:
     """An answer is never searched for references, whatever it contains."""
@@ -202,6 +205,8 @@ def test_the_first_of_two_equal_ids_keeps_it() -> None:
     )
     assert steps == [("A?", []), ("B?", []), ("C of #1?", [1])]
     assert "have the number 1" in repairs
+    steps, _ = repaired([{"id": 2, "question": "A?"}, {"question": "B?"}, {"question": "C of #2?"}])
+    assert steps[2] == ("C of #1?", [1])
 
 
 def test_ids_that_are_not_positions_are_renumbered() -> None:
@@ -329,9 +334,7 @@ def test_in_a_revision_a_known_id_always_means_the_answered_step() -> None:
 
 @pytest.mark.parametrize("first", [1, 4])
 def test_a_number_in_front_of_a_string_goes_when_it_is_the_position(first: int) -> None:
-    text = json.dumps(
-        [f"{first}. Who is A?", f"#{first + 1}: Who is #4?", "300: who plays Xerxes?"]
-    )
+    text = json.dumps([f"{first}. Who is A?", f"#{first + 1}: Who is #4?", "300: who won?"])
     plan = read_plan(text, MAIN, first_id=4)
     assert [step.question for step in plan.steps] == [
         "Who is A?",
@@ -393,6 +396,7 @@ PLANS = st.one_of(
 )
 
 
+@untimed
 @given(TEXTS | PLANS)
 @example('{"steps": ["Who is A?", "\\ud800"]}')
 @example('{"steps": ["Who is A?", \ud800')
@@ -403,11 +407,13 @@ def test_any_text_gives_a_sound_plan(text: str) -> None:
                  first_id=4, known=(1, 3), limit=2)  # fmt: skip
 
 
+@untimed
 @given(JSON_VALUES)
 def test_any_json_gives_a_sound_plan(value: object) -> None:
     assert_sound(read_plan(json.dumps(value), MAIN))
 
 
+@untimed
 @given(
     TEXTS | PLANS | JSON_VALUES.map(json.dumps),
     st.lists(st.integers(min_value=0), max_size=8),
@@ -419,6 +425,7 @@ def test_any_json_gives_a_sound_plan(value: object) -> None:
 @example("1. Who is A?</think>\n1. Who is B?\n", [13], False)
 @example('["Who is A?", {"id": 1, "question": "Who is B?"}, "Age of #1?"]', [30], False)
 @example('["Who is A?",' + " " * 5000 + '"Who is B?"]', [], False)
+@example('["Who is A?", "Who is' + " " * 5000 + 'B?"]', [], False)
 @example("1. Who is A?\n2. Who is" + " " * 5000 + "B?\n", [], False)
 @example("1. Who is A?\n1. Who is B?\n2. Age of #2?\n3. Age of #3?\n", [], False)
 @example('["Age of #4 and #3?", "Age of #1 and #4?"]', [30], True)
@@ -443,6 +450,7 @@ def acyclic_plans(draw: st.DrawFn) -> list[Step]:
     return steps
 
 
+@untimed
 @given(acyclic_plans(), st.sampled_from(["#{}", "${{{}}}", "#E{}", "{{{{{}.output}}}}", "step {}"]),
        st.sampled_from(["object", "list", "objects", "lines", "bullets"]))  # fmt: skip
 def test_a_good_plan_is_read_unchanged_in_each_notation(
@@ -460,6 +468,7 @@ def test_a_good_plan_is_read_unchanged_in_each_notation(
     assert Plan(steps=tuple(steps)) == read_plan(forms[form], MAIN)
 
 
+@untimed
 @given(acyclic_plans(), st.randoms(use_true_random=False))
 def test_ready_offers_each_step_once_and_never_before_its_needs(
     steps: list[Step], random: Random

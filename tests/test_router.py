@@ -143,7 +143,7 @@ class TestFailover:
             ("one", "BackendUnavailable"),
             ("two", "ok"),
         ]
-        assert told(message)["reason"] == "one failed: BackendUnavailable"
+        assert told(message)["reason"] == "one: failed with BackendUnavailable"
 
     async def test_a_second_try_may_do(self) -> None:
         """A hiccup is answered by the same backend."""
@@ -214,7 +214,7 @@ class TestBench:
         model = routed(first, two(), clock=clock)
         assert told(await model.ainvoke("Q"))["backend"] == "two"
         message = await model.ainvoke("Q")
-        assert told(message)["reason"] == "one benched for 20 s after BackendBusy (slow down)"
+        assert told(message)["reason"] == "one: benched for 20 s after BackendBusy (slow down)"
         clock.advance(21)
         assert told(await model.ainvoke("Q"))["backend"] == "one"
         assert clock.slept == []
@@ -384,10 +384,8 @@ class TestStreams:
         for side in (provider.huggingface, provider.ollama):
             side.answer("one two three")
             asked: Any = {"messages": [HumanMessage("Q")]}
-            texts = [
-                str(message.text)
-                async for message, _ in graph.astream(asked, stream_mode="messages")
-            ]
+            stream: Any = graph.astream(asked, stream_mode="messages")
+            texts = [message.text async for message, _ in stream]
             assert "".join(texts) == "one two three"
             provider.huggingface.stop()
 

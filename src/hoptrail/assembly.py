@@ -204,7 +204,9 @@ def _embedder(name: str, settings: Settings) -> Embedder:
             model, host = settings.ollama_embedding_model, settings.ollama_host
             return embeddings.OllamaEmbedder(model, host, client=shared_client)
         case "local":
-            return embeddings.LocalEmbedder(settings.embedding_model, settings.local_embedding_path)
+            # Never fetched unasked: it is 90 MB, and offline the attempt takes minutes.
+            path = settings.local_embedding_path
+            return embeddings.LocalEmbedder(settings.embedding_model, path, local_files_only=True)
         case _:
             return embeddings.HashEmbedder()
 

@@ -179,16 +179,16 @@ class Call:
         if failure := self._failures.get(chosen):
             return f"asked again after {type(failure).__name__}"
         earlier = self._standings[: self._standings.index(chosen)]
-        return "; ".join(map(self._why_not, earlier)) or "first in order and up"
+        whys = [f"{each.backend.name}: {self._why_not(each)}" for each in earlier]
+        return "; ".join(whys) or "first in order and up"
 
     def _why_not(self, standing: Standing) -> str:
-        name = standing.backend.name
         if failure := self._failures.get(standing):
-            return f"{name} failed: {type(failure).__name__}"
+            return f"failed with {type(failure).__name__}"
         if pause := standing.pause():
-            return f"{name} {pause}"
+            return str(pause)
         known = standing.known()
-        return f"{name}: {known.detail or known.state}" if known else f"{name} is not up"
+        return (known.detail or known.state) if known else "not known to be up"
 
     def _failed_for_good(self) -> HoptrailError:
         unasked = [each for each in self._standings if each not in self._failures]
@@ -201,13 +201,11 @@ class Call:
         return error
 
     def _unasked(self, standing: Standing) -> BackendError:
-        known = standing.known()
+        known, backend = standing.known(), standing.backend
         kind = BackendUnavailable if known is None or known.state == "down" else BackendRefused
-        why = self._why_not(standing).removeprefix(standing.backend.name).lstrip(": ")
         fix = f" ({known.fix})" if known and known.fix else ""
-        return kind(
-            f"not asked: {why}{fix}", backend=standing.backend.name, model=standing.backend.model
-        )
+        why = f"not asked: {self._why_not(standing)}{fix}"
+        return kind(why, backend=backend.name, model=backend.model)
 
     def _dumped(self) -> tuple[dict[str, object], ...]:
         return tuple(attempt.model_dump() for attempt in self.attempts)

@@ -6,9 +6,9 @@ import asyncio
 import atexit
 import queue
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -36,8 +36,8 @@ class BackgroundLoop:
         finally:
             future.cancel()
 
-    def iterate(self, stream: AsyncGenerator[T, None]) -> Iterator[T]:
-        """Give what the asynchronous generator gives; leaving early closes it."""
+    def iterate(self, stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """Give what the asynchronous generator gives; leaving early closes it, and waits."""
         items: queue.SimpleQueue[tuple[T] | None] = queue.SimpleQueue()
 
         async def pump() -> None:
@@ -54,7 +54,10 @@ class BackgroundLoop:
                 yield item[0]
             future.result()
         finally:
-            future.cancel()
+            if future.cancel():
+                with suppress(queue.Empty):
+                    while items.get(timeout=_CLOSING_SECONDS) is not None:
+                        pass
 
     @property
     def alive(self) -> bool:

@@ -9,6 +9,8 @@ from hoptrail.evidence import Citation, Evidence
 from hoptrail.request import StepReply
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)\]]*\s+(?=[\"“‘(\[]?[A-Z0-9ÀÁÂÄÅÇÉÈÊÍÎÑÓÖØÚÜČŘŠŽ])")
+_HEADING = re.compile(r"^#.*$", re.MULTILINE)
+_BLOCK_END = re.compile(r"\n\s*\n")
 _LONGEST_QUOTE = 300
 
 
@@ -32,11 +34,10 @@ def citations_for(
             if known
             else "cited nothing, and no passage contains the answer"
         )
-    return tuple(cite(evidence[number - 1], reply.answer, step) for number in known), warnings
+    return tuple(_cite(evidence[number - 1], reply.answer, step) for number in known), warnings
 
 
-def cite(item: Evidence, answer: str, step: int | None) -> Citation:
-    """Give the citation of a passage, quoting the sentence that is nearest to the answer."""
+def _cite(item: Evidence, answer: str, step: int) -> Citation:
     passage = item.passage
     return Citation(
         passage_id=passage.id,
@@ -57,13 +58,16 @@ def _containing(answer: str, evidence: Iterable[Evidence]) -> list[int]:
 
 
 def _quote(text: str, answer: str) -> str:
-    sentences = _SENTENCE_END.split(" ".join(text.split()))
     words = set(re.findall(r"\w+", answer.casefold()))
 
-    def shared(sentence: str) -> tuple[bool, int]:
-        return (
-            answer.casefold() in sentence.casefold(),
-            len(words & set(re.findall(r"\w+", sentence.casefold()))),
-        )
+    def nearness(sentence: str) -> tuple[bool, int]:
+        folded = sentence.casefold()
+        return answer.casefold() in folded, len(words & set(re.findall(r"\w+", folded)))
 
-    return max(sentences, key=shared)[:_LONGEST_QUOTE]
+    return max(_sentences(text), key=nearness, default="")[:_LONGEST_QUOTE]
+
+
+def _sentences(text: str) -> list[str]:
+    prose = _HEADING.sub("\n\n", text)
+    blocks = (" ".join(block.split()) for block in _BLOCK_END.split(prose))
+    return [sentence for block in blocks for sentence in _SENTENCE_END.split(block) if sentence]

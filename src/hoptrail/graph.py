@@ -13,11 +13,11 @@ needs is in the journal.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Literal
 
 from langchain_core.runnables import RunnableLambda
 from langgraph.channels.untracked_value import UntrackedValue
-from langgraph.config import get_stream_writer
+from langgraph.config import get_config, get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
@@ -32,15 +32,17 @@ from hoptrail.solve import solve_steps
 from hoptrail.synthesis import final_answer
 from hoptrail.trace import StepTrace
 
+RUN_ID = "hoptrail_run_id"
+"""The key of ``config["configurable"]`` that names a run; one begun before is resumed."""
+
 Tell = Callable[[Event], None]
 Node = Callable[["State", Tell], Coroutine[None, None, dict[str, object]]]
 
 
 class Question(TypedDict):
-    """What goes in. A ``run_id`` names the run; one that was begun before is resumed."""
+    """What goes in."""
 
     question: str
-    run_id: NotRequired[str]
 
 
 class Answered(TypedDict):
@@ -91,7 +93,7 @@ class MultiHop:
 
     async def decompose(self, state: State, tell: Tell) -> dict[str, object]:
         """Open the run and its plan; return when the first step is known."""
-        run_id = state.get("run_id") or new_run_id()
+        run_id = str(get_config()["configurable"].get(RUN_ID) or new_run_id())
         run = await open_run(self.parts, run_id, state["question"], tell)
         planning = Planning(run)
         async with run.guarded():

@@ -155,6 +155,14 @@ class Journal:
         rows = self._open().execute("SELECT * FROM runs ORDER BY created DESC LIMIT ?", (limit,))
         return [_row(row) for row in rows]
 
+    def alive(self, run_id: str) -> bool:
+        """Say whether somebody is working on the run now; a killed process is not."""
+        try:
+            self._lock(run_id).release()
+        except RunBusy:
+            return True
+        return False
+
     def save_trace(self, trace: Trace) -> None:
         """Write the run's trace file: the old one or the new one is there, never half."""
         path = self.trace_path(trace.run_id)

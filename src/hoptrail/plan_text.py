@@ -84,8 +84,8 @@ class ItemStream:
     # needs more text.
 
     def _opening(self) -> Iterator[Item | None]:
-        self._at = len(self._tail) - len(self._tail[self._at :].lstrip())
-        start = self._tail[self._at : self._at + len(_THINK)]
+        at = self._passed(_BLANK)
+        start = self._tail[at : at + len(_THINK)]
         if start == _THINK:
             self._phase = self._thinking
             yield None
@@ -112,19 +112,28 @@ class ItemStream:
             self._give_up()
 
     def _strings(self) -> Iterator[Item]:
-        while match := _STRING.match(self._tail, self._at):
+        while self._passed(_BETWEEN) < len(self._tail):
+            if self._tail[self._at] == "]":
+                self._phase = None
+                return
+            match = _STRING.match(self._tail, self._at)
+            if match is None:
+                if self._tail[self._at] != '"' or len(self._tail) - self._at > _ENTRY_LIMIT:
+                    self._give_up()
+                return
             item = None
-            if match.end() - self._at <= _ENTRY_LIMIT:
+            if len(match[0]) <= _ENTRY_LIMIT:
                 item = _quoted_item(match[1], self._given, self._first_id)
             if item is None:
                 return self._give_up()
             self._at = match.end()
             yield item
-        following = _LIST_REST.match(self._tail, self._at)
-        if following and following[1] == "]":
-            self._phase = None
-        elif following or len(self._tail) - self._at > _ENTRY_LIMIT:
-            self._give_up()
+
+    def _passed(self, pattern: re.Pattern[str]) -> int:
+        """Go past what ``pattern`` finds here, which may be nothing, and say where that is."""
+        match = pattern.match(self._tail, self._at)
+        self._at = match.end() if match else self._at
+        return self._at
 
     def _lines(self) -> Iterator[Item]:
         while (newline := self._tail.find("\n", self._at)) >= 0:
@@ -154,8 +163,9 @@ _ENTRY_LIMIT = 4096
 _HEAD = re.compile(
     r'(?:```\w*\s*)?(?:\{\s*"(?:steps|plan|sub_?questions|questions)"\s*:\s*)?\[', re.IGNORECASE
 )
-_STRING = re.compile(r'[\s,]*"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
-_LIST_REST = re.compile(r'[\s,]*([^\s,"])')
+_BLANK = re.compile(r"\s*")
+_BETWEEN = re.compile(r"[\s,]*")
+_STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
 _JSON_START = re.compile(r"(?:^|[\n:=.>`]|json)[ \t]*([\[{])")
 _JSON_TRIES = 32
 _TRAILING_COMMA = re.compile(r",(\s*[\]}])")

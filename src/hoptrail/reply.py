@@ -14,6 +14,7 @@ from hoptrail.request import StepReply
 
 _LONGEST_PLAIN_ANSWER = 300
 _MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+_HALF_MARK = re.compile(r"\s*(?:\[[\d,\s]*|<[a-z]*)\Z")
 _NO_ANSWER = re.compile(
     r"unknown|unanswerable|none|n/?a|null|no answer"
     r"|(?:i (?:do not|don't) know|no (?:information|evidence|answer (?:is|was|can))|not (?:found"
@@ -81,13 +82,49 @@ def read_final(text: str, known: int) -> FinalText:
     if text.upper().startswith(marker):
         missing = without_marks(text[len(marker) :].lstrip(": ")).strip()
         return FinalText("", missing, (), True)
-    cited = tuple(number for number in cited_numbers(text) if 1 <= number <= known)
-    renumbered = {old: new for new, old in enumerate(cited, start=1)}
-    text = _MARK.sub(lambda mark: _renumbered(mark, renumbered), text).strip()
+    text, cited = _own_numbers(text, known)
     short = without_marks(text.partition("\n")[0]).strip("*. ")
     if not short or says_nothing(short):
         return FinalText("", without_marks(text), (), True)
     return FinalText(short, text, cited, False)
+
+
+class FinalStream:
+    """A synthesis while it is written, in the words and numbers that `read_final` will give it.
+
+    What may still change is held back: half a mark, white space at the end, and an abstention,
+    which is no answer to show.
+    """
+
+    def __init__(self, known: int) -> None:
+        self._known = known
+        self._text = ""
+        self._shown = 0
+
+    def feed(self, piece: str) -> str:
+        """Take a piece of the model's text; give what can be shown now."""
+        self._text += piece
+        return self._new(_HALF_MARK.sub("", self._text.rstrip()))
+
+    def rest(self) -> str:
+        """Give what was held back, at the end of the text."""
+        return self._new(self._text)
+
+    def _new(self, text: str) -> str:
+        text = without_thinking(text).strip()
+        marker = UNANSWERABLE.rstrip(":")
+        if marker.startswith(text.upper()[: len(marker)]):
+            return ""
+        shown, _ = _own_numbers(text, self._known)
+        new, self._shown = shown[self._shown :], len(shown)
+        return new
+
+
+def _own_numbers(text: str, known: int) -> tuple[str, tuple[int, ...]]:
+    """Give a text with its marks numbered 1, 2, … and the numbers they had in the prompt."""
+    cited = tuple(number for number in cited_numbers(text) if 1 <= number <= known)
+    renumbered = {old: new for new, old in enumerate(cited, start=1)}
+    return _MARK.sub(lambda mark: _renumbered(mark, renumbered), text).strip(), cited
 
 
 def _renumbered(mark: re.Match[str], numbers: dict[int, int]) -> str:

@@ -127,7 +127,7 @@ class Run:
                 whole = chunk if whole is None else _joined(whole, chunk)
                 if restart := chunk.response_metadata.get("attempt_restarted"):
                     text.clear()
-                    yield Restarted(str(restart))
+                    yield Restarted(_why(restart))
                 elif piece := str(chunk.text):
                     text.append(piece)
                     call.first_token_ms = call.first_token_ms or self.now()
@@ -284,6 +284,13 @@ def _joined(whole: AIMessageChunk, chunk: AIMessageChunk) -> AIMessageChunk:
     # The base class types addition for prompts too; chunks add up to a chunk.
     assert isinstance(joined, AIMessageChunk)
     return joined
+
+
+def _why(restart: object) -> str:
+    """Say why a stream starts anew; the router tells ``from``, ``to`` and ``why``."""
+    if isinstance(restart, dict):
+        return f"{restart['from']} broke off ({restart['why']}), {restart['to']} goes on"
+    return str(restart)
 
 
 def _note_failure(call: Call, error: Exception) -> None:

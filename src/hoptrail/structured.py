@@ -42,10 +42,7 @@ def structured_output(
     form = convert_to_json_schema(schema)
 
     async def answer(prompt: LanguageModelInput, config: RunnableConfig) -> Any:
-        messages = [
-            SystemMessage(_INSTRUCTION.format(schema=json.dumps(form, ensure_ascii=False))),
-            *_as_messages(prompt),
-        ]
+        messages = _told(_as_messages(prompt), form)
         raw = await model.ainvoke(messages, config, output_schema=form)
         parsed, error = _read(raw, schema)
         if error is not None:
@@ -62,6 +59,14 @@ def structured_output(
         return background().run(answer(prompt, config))
 
     return RunnableLambda(answer_now, afunc=answer, name="structured_output")
+
+
+def _told(messages: Sequence[BaseMessage], form: dict[str, Any]) -> list[BaseMessage]:
+    """Put the instruction into the one system message: many chat templates allow no second."""
+    instruction = _INSTRUCTION.format(schema=json.dumps(form, ensure_ascii=False))
+    if messages and isinstance(messages[0], SystemMessage):
+        return [SystemMessage(f"{messages[0].text}\n\n{instruction}"), *messages[1:]]
+    return [SystemMessage(instruction), *messages]
 
 
 def _read(raw: AIMessage, schema: dict[str, Any] | type) -> tuple[object, InvalidResponse | None]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hoptrail.citations import cite
 from hoptrail.errors import BudgetExceeded
 from hoptrail.events import AnswerRestarted, AnswerText
 from hoptrail.evidence import Citation, Evidence
-from hoptrail.reply import read_final
+from hoptrail.reply import FinalStream, read_final
 from hoptrail.request import StepOutcome, SynthesisRequest
 from hoptrail.run import Restarted, Run
 from hoptrail.trace import Call, StepTrace
@@ -74,31 +73,36 @@ async def _synthesis(run: Run) -> FinalAnswer:
     final = read_final(call.output, len(evidence))
     if final.abstained:
         return FinalAnswer(final.text or _abstention(run.trace.steps).text, abstained=True)
-    users = {cited.passage_id: cited.step for step in run.trace.steps for cited in step.citations}
-    citations = tuple(
-        cite(item, final.short, users[item.passage.id])
-        for item in (evidence[number - 1] for number in final.passages)
-    )
+    used = {cited.passage_id: cited for step in run.trace.steps for cited in step.citations}
+    citations = tuple(used[evidence[number - 1].passage.id] for number in final.passages)
     return FinalAnswer(final.text, final.short, citations)
 
 
 async def _written(run: Run, request: SynthesisRequest) -> Call:
-    key = run.key("synthesis", request.model_dump_json())
+    key, known = run.key("synthesis", request.model_dump_json()), len(request.evidence)
     if key in run.kept:
         call = Call.model_validate_json(run.kept[key])
         call.from_journal = True
         run.trace.synthesis.append(call)
         run.ledger.charge(1, call.input_tokens, call.output_tokens)
-        run.tell(AnswerText(call.output))
+        _tell(run, FinalStream(known).feed(call.output))
         return call
+    shown = FinalStream(known)
     async for piece in run.stream("synthesis", request, run.trace.synthesis):
         if isinstance(piece, Restarted):
+            shown = FinalStream(known)
             run.tell(AnswerRestarted(piece.why))
         else:
-            run.tell(AnswerText(piece))
+            _tell(run, shown.feed(piece))
+    _tell(run, shown.rest())
     call = run.trace.synthesis[-1]
     await run.keep(key, call.model_dump_json())
     return call
+
+
+def _tell(run: Run, text: str) -> None:
+    if text:
+        run.tell(AnswerText(text))
 
 
 def _only_answer(step: StepTrace) -> FinalAnswer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from hoptrail.budget import Budget
 from hoptrail.checkpoints import sqlite_checkpointer
 from hoptrail.errors import HoptrailError
 from hoptrail.events import Event, PlanProposed, RunFinished
-from hoptrail.graph import Question, build_graph
+from hoptrail.graph import RUN_ID, Question, build_graph
 from hoptrail.run import new_run_id
 from hoptrail.settings import Settings
 
@@ -99,16 +99,15 @@ class Hoptrail:
             AllBackendsFailed: no backend answered; the run can be resumed by its id.
             RunBusy: another process is working on the run.
         """
+        event: Event | None = None
         async with aclosing(self.astream(question, run_id=run_id)) as events:
             async for event in events:
-                if isinstance(event, RunFinished):
-                    return answer_of(event.trace)
-                if isinstance(event, PlanProposed):
-                    raise HoptrailError(
-                        f"run {event.run_id} waits for its plan to be approved: with approve=True "
-                        "use astream() and decide()"
-                    )
-        raise HoptrailError("the run ended without an answer")
+                pass
+        if isinstance(event, RunFinished):
+            return answer_of(event.trace)
+        raise HoptrailError(
+            "the run waits for its plan to be approved: with approve=True use astream() and decide()"
+        )
 
     async def astream(
         self, question: str, *, run_id: str | None = None
@@ -117,7 +116,7 @@ class Hoptrail:
         if not question.strip():
             raise HoptrailError("the question is empty")
         run_id = run_id or new_run_id()
-        async with aclosing(self._go({"question": question, "run_id": run_id}, run_id)) as events:
+        async with aclosing(self._go({"question": question}, run_id)) as events:
             async for event in events:
                 yield event
 
@@ -130,7 +129,7 @@ class Hoptrail:
             async for event in events:
                 yield event
 
-    def stream(self, question: str, *, run_id: str | None = None) -> Iterator[Event]:
+    def stream(self, question: str, *, run_id: str | None = None) -> Generator[Event, None, None]:
         """Answer a question, telling what happens; see `astream`."""
         return background().iterate(self.astream(question, run_id=run_id))
 
@@ -145,7 +144,7 @@ class Hoptrail:
 
     async def _go(self, given: Question | Command[Any], run_id: str) -> AsyncGenerator[Event, None]:
         graph = await self._runnable()
-        config: RunnableConfig = {"configurable": {"thread_id": run_id}}
+        config: RunnableConfig = {"configurable": {"thread_id": run_id, RUN_ID: run_id}}
         # LangGraph types its generator as an iterator; left early, it has to be closed.
         told = cast(
             "AsyncGenerator[Event, None]", graph.astream(given, config, stream_mode="custom")

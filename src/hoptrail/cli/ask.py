@@ -12,7 +12,7 @@ from hoptrail.cli.failure import ABSTAINED, ANSWERED
 from hoptrail.cli.wish import Flags, wish_of
 
 
-@click.command()
+@click.command(short_help="Answer a question.")
 @click.argument("question", required=False)
 @documents_options
 @model_options

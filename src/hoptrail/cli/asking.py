@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-import click
 from rich.text import Text
 
 from hoptrail.cli.failure import Interrupted
+from hoptrail.errors import HoptrailError
 from hoptrail.events import (
     AnswerRestarted,
     AnswerText,
@@ -19,9 +19,14 @@ from hoptrail.events import (
     RunFinished,
     RunStarted,
 )
-from hoptrail.terminal.answer import print_answer, print_citations
-from hoptrail.terminal.marks import QUIET, WARN, console
-from hoptrail.terminal.plain import amount, duration, json_text, one_line, plain
+from hoptrail.terminal.answer import (
+    print_answer,
+    print_citations,
+    print_degraded,
+    print_report,
+)
+from hoptrail.terminal.marks import WARN, console
+from hoptrail.terminal.plain import json_text, one_line, plain
 from hoptrail.terminal.view import View
 
 if TYPE_CHECKING:
@@ -32,11 +37,15 @@ if TYPE_CHECKING:
     from hoptrail.trail import Hoptrail
 
 
+Events = Generator[Event, None, None]
+
+
 class Asking:
-    """One question on its way; ``answer`` sees it through."""
+    """One question on its way; `answer` sees it through."""
 
     def __init__(self, wish: Wish) -> None:
         self._wish = wish
+        self._flags = wish.flags
         self._out, self._err = console(), console(stderr=True)
         self._run_id = wish.flags["resume"] or ""
         self._admitted = False
@@ -47,144 +56,135 @@ class Asking:
         """Ask, show what happens, print the answer.
 
         Raises:
-            Interrupted: Ctrl-C, SIGTERM, or a plan that was not approved.
+            Interrupted: by Ctrl-C or SIGTERM, or because the plan was refused.
         """
         try:
-            with _sigterm_interrupts(), self._view() as view:
-                trail = self._trail()
-                with closing(trail):
-                    self._run(trail, view)
+            with _sigterm_interrupts():
+                self._run()
         except KeyboardInterrupt as error:
             raise Interrupted(self._way_on()) from error
+        except HoptrailError as error:
+            error.add_note(self._way_on())
+            raise
         finally:
             if self._written:
                 self._out.print()
         return self._printed()
 
-    def _run(self, trail: Hoptrail, view: View) -> None:
-        from hoptrail.background import background
-        from hoptrail.run import new_run_id
+    def _run(self) -> None:
+        with self._view() as view:
+            # These bring LangGraph: the view already moves while they load.
+            from hoptrail.background import background
+            from hoptrail.run import new_run_id
 
-        self._run_id = self._run_id or new_run_id()
-        if trail.assembly.library is not None:
-            background().run(trail.prepare(view.indexing))
-        events = trail.stream(self._wish.question, run_id=self._run_id)
-        proposed = self._watch(trail, view, events)
-        while proposed is not None:
-            view.settle()
-            decision = self._decision(proposed)
-            with self._view() as view:
-                events = background().iterate(trail.decide(self._run_id, decision))
+            trail = self._trail()
+            self._run_id = self._run_id or new_run_id()
+            if trail.assembly.library is not None:
+                background().run(trail.prepare(view.indexing))
+            with closing(trail):
+                events = trail.stream(self._wish.question, run_id=self._run_id)
                 proposed = self._watch(trail, view, events)
+                while proposed is not None:
+                    proposed = self._go_on(trail, view, proposed)
 
-    def _watch(self, trail: Hoptrail, view: View, events: Iterator[Event]) -> PlanProposed | None:
-        for event in events:
-            match event:
-                case PlanProposed():
+    def _go_on(self, trail: Hoptrail, view: View, proposed: PlanProposed) -> PlanProposed | None:
+        from hoptrail.background import background
+        from hoptrail.cli.approval import approved
+
+        view.settle()
+        decision = approved(self._err, self._run_id, proposed.questions)
+        with self._view() as view:
+            events = background().iterate(trail.decide(self._run_id, decision))
+            return self._watch(trail, view, events)
+
+    def _watch(self, trail: Hoptrail, view: View, events: Events) -> PlanProposed | None:
+        # Closed before the trail is: an interrupted run writes down how far it came.
+        with closing(events):
+            for event in events:
+                if isinstance(event, PlanProposed):
                     return event
-                case RunStarted():
-                    self._admitted = True
-                    self._record(trail.assembly.journal)
-                case AnswerText() | AnswerRestarted() if self._wish.flags["stream"]:
-                    view.settle()
-                    self._write(event)
-                case RunFinished():
-                    self._trace = event.trace
-                case _:
-                    pass
-            view.show(event)
+                self._take(event, trail, view)
+                view.show(event)
         return None
 
-    def _record(self, journal: Journal) -> None:
+    def _take(self, event: Event, trail: Hoptrail, view: View) -> None:
+        match event:
+            case RunStarted():
+                self._admitted = True
+                self._keep_flags(trail.assembly.journal)
+            case AnswerText() | AnswerRestarted() if self._flags["stream"]:
+                view.settle()
+                self._write(event)
+            case RunFinished():
+                self._trace = event.trace
+            case _:
+                pass
+
+    def _keep_flags(self, journal: Journal) -> None:
         from hoptrail.background import background
 
         background().run(journal.off_loop(self._wish.record, journal, self._run_id))
 
     def _write(self, event: AnswerText | AnswerRestarted) -> None:
         if isinstance(event, AnswerText):
+            if not self._written:
+                self._gap()
             self._written += event.delta
             self._out.file.write(plain(event.delta))
         else:
+            self._out.print("\n")
+            self._err.print(Text(f"the answer begins anew: {one_line(event.why)}", WARN))
             self._written = ""
-            self._out.file.write("\n\n")
-            self._tell(f"the answer begins anew: {one_line(event.why)}", WARN)
         self._out.file.flush()
-
-    def _decision(self, proposed: PlanProposed) -> bool | list[str]:
-        self._tell("The plan:")
-        for number, question in enumerate(proposed.questions, start=1):
-            self._tell(f"  {number}. {one_line(question)}")
-        choice = click.prompt(
-            "Answer it? yes, no, or edit", type=click.Choice(["y", "n", "e"]), default="y", err=True
-        )
-        if choice == "n":
-            raise KeyboardInterrupt
-        if choice == "y":
-            return True
-        edited = click.edit("\n".join(proposed.questions) + "\n") or ""
-        return [line.strip() for line in edited.splitlines() if line.strip()] or True
 
     def _printed(self) -> Answer:
         from hoptrail.answer import answer_of
 
         assert self._trace is not None  # a run that ends without one raises
         answer = answer_of(self._trace)
-        if self._wish.flags["as_json"]:
+        if self._flags["as_json"]:
             self._out.file.write(json_text(answer.as_json()) + "\n")
         elif self._written:
             print_citations(self._out, answer.citations)
         else:
+            self._gap()
             print_answer(self._out, answer.text, answer.citations)
         self._out.file.flush()
-        self._report(answer)
+        self._gap()
+        if answer.degraded:
+            print_degraded(self._err)
+        if not self._flags["quiet"]:
+            home = self._wish.settings.home
+            print_report(self._err, answer, home / "traces" / f"{answer.run_id}.json")
         return answer
 
-    def _report(self, answer: Answer) -> None:
-        if answer.degraded:
-            self._tell(
-                "degraded: not all of this answer comes from a language model; "
-                "`hoptrail doctor` says what is missing",
-                WARN,
-            )
-        if self._wish.flags["quiet"]:
-            return
-        for warning in answer.warnings:
-            self._tell(one_line(warning), WARN)
-        usage = answer.usage
-        self._tell(
-            f"{duration(usage.wall_ms)} · {amount(usage.llm_calls, 'LLM call')} · "
-            f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens",
-            QUIET,
-        )
-        path = self._wish.settings.home / "traces" / f"{answer.run_id}.json"
-        self._tell(f"trace: hoptrail trace show {answer.run_id}  ({path})", QUIET)
+    def _gap(self) -> None:
+        """Set answer and progress apart where both are on one terminal."""
+        if self._out.is_terminal and self._err.is_terminal and not self._flags["quiet"]:
+            self._err.print()
 
     def _way_on(self) -> str:
         if not self._admitted:
             return ""
         return f"what is finished is kept: hoptrail ask --resume {self._run_id}"
 
-    def _tell(self, text: str, style: str = "") -> None:
-        self._err.print(Text(text, style), soft_wrap=True)
-
     def _trail(self) -> Hoptrail:
         from hoptrail.trail import Hoptrail
 
-        wish = self._wish
         return Hoptrail(
-            wish.docs or None,
-            index=wish.flags["index"],
-            approve=wish.flags["approve"],
-            settings=wish.settings,
+            self._wish.docs or None,
+            index=self._flags["index"],
+            approve=self._flags["approve"],
+            settings=self._wish.settings,
         )
 
     def _view(self) -> View:
-        if self._wish.flags["quiet"]:
+        if self._flags["quiet"]:
             return View()
         if self._err.is_terminal and not self._err.is_dumb_terminal:
             from hoptrail.terminal.live import LiveTree
 
-            return LiveTree(self._err)
+            return LiveTree(self._err, self._wish.question)
         from hoptrail.terminal.lines import Lines
 
         return Lines(self._err)

@@ -19,12 +19,12 @@ def show(as_json: bool) -> None:
     from hoptrail.settings import load_settings, origins
     from hoptrail.terminal.marks import console
     from hoptrail.terminal.plain import json_text, plain
-    from hoptrail.terminal.values import values_table
+    from hoptrail.terminal.values import print_values
 
     settings = load_settings()
     if as_json:
         click.echo(json_text([asdict(origin) for origin in origins(settings)]))
     else:
-        console().print(values_table(origins(settings)))
+        print_values(console(), origins(settings))
     for warning in settings.warnings:
         click.echo(plain(f"warning: {warning}"), err=True)

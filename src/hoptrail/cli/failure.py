@@ -63,9 +63,10 @@ def cause(error: BaseException) -> str:
 
 def way_out(error: BaseException) -> str:
     """Say what to do about it, where the message does not say so itself."""
+    lines = list(getattr(error, "__notes__", ()))
     if exit_code(error) == NO_BACKEND:
-        return "`hoptrail doctor` says what each backend lacks"
-    return ""
+        lines.append("`hoptrail doctor` says what each backend lacks")
+    return "\n".join(filter(None, lines))
 
 
 def _leave(code: int, message: str, way_out: str, debug: bool) -> NoReturn:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hoptrail.retrieval.ingest import IngestReport
 
 
-@click.command()
+@click.command(short_help="Bring an index up to date with documents.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True))
 @index_option
 def ingest(paths: tuple[str, ...], index: str | None) -> None:
@@ -56,7 +56,7 @@ def _with_progress(library: Library) -> IngestReport:
 
 
 def _print(report: IngestReport, folder: Path) -> None:
-    from hoptrail.terminal.plain import plain
+    from hoptrail.terminal.plain import amount, plain
 
     for path, reason in report.skipped:
         click.echo(plain(f"skipped {path}: {reason}"), err=True)
@@ -67,5 +67,5 @@ def _print(report: IngestReport, folder: Path) -> None:
         f"{report.added} added, {report.changed} changed, {report.unchanged} unchanged, "
         f"{report.removed} removed, {len(report.skipped)} skipped"
     )
-    click.echo(f"{report.passages} passages ({space}) in {report.seconds:.1f} s")
+    click.echo(f"{amount(report.passages, 'passage')} ({space}) in {report.seconds:.1f} s")
     click.echo(plain(f"index: {folder}"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from hoptrail.journal import Journal
+    from hoptrail.journal import Journal, RunRow
 
 LAST = "last"
 
@@ -26,7 +27,8 @@ def list_runs(limit: int, as_json: bool) -> None:
     from hoptrail.terminal.plain import json_text
     from hoptrail.terminal.runs import runs_table
 
-    rows = _journal().runs(limit)
+    with closing(_journal()) as journal:
+        rows = [_as_it_is(row, journal) for row in journal.runs(limit)]
     if as_json:
         click.echo(json_text([row.model_dump(mode="json") for row in rows]))
     elif rows:
@@ -46,8 +48,8 @@ def show(run_id: str, as_json: bool, prompts: bool) -> None:
     from hoptrail.terminal.plain import json_text
     from hoptrail.terminal.record import print_record
 
-    journal = _journal()
-    record = journal.trace(_last(journal) if run_id == LAST else run_id)
+    with closing(_journal()) as journal:
+        record = journal.trace(_last(journal) if run_id == LAST else run_id)
     if as_json:
         click.echo(json_text(record.model_dump(mode="json")))
     else:
@@ -59,6 +61,13 @@ def _journal() -> Journal:
     from hoptrail.settings import load_settings
 
     return Journal(load_settings().home)
+
+
+def _as_it_is(row: RunRow, journal: Journal) -> RunRow:
+    """Give the run with what has become of it: a process that was killed could not say so."""
+    if row.status == "running" and not journal.alive(row.run_id):
+        return row.model_copy(update={"status": "interrupted"})
+    return row
 
 
 def _last(journal: Journal) -> str:

@@ -92,6 +92,10 @@ class LocalEmbedder(BatchedEmbedder):
     def _load(self) -> tuple[TextEmbedding, str]:
         if find_spec("fastembed") is None:
             self._refuse(f"fastembed is not installed: {INSTALL}")
+        from loguru import logger  # noqa: PLC0415 # comes with fastembed
+
+        # What it logs to stderr is raised as well, and said once, by us.
+        logger.disable("fastembed")
         try:
             model = self._from_folder() if self.path else self._from_catalogue()
             return model, _prepared(model, self.model)

@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from hoptrail.backend import Availability, Backend, CallLimits, CallOptions
+from hoptrail.connections import PerLoop
 from hoptrail.errors import BackendRefused, InvalidResponse
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class LocalBackend(Backend):
         self.model = model
         self._max_tokens = max_tokens
         self._one_at_a_time = Lock()
+        # Waiting is done here, not in threads of the pool that everybody shares.
+        self._line = PerLoop(asyncio.Lock)
 
     async def probe(self) -> Availability:
         """Say whether a model is set and the libraries are there; nothing is loaded."""
@@ -64,7 +67,8 @@ class LocalBackend(Backend):
             message = f"{found.detail} ({found.fix})"
             raise BackendRefused(message, backend=self.name, model=self.model)
         try:
-            result = await asyncio.to_thread(self._answer, list(messages), options)
+            async with self._line.get():
+                result = await asyncio.to_thread(self._answer, list(messages), options)
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             message = f"the model cannot be run: {error}"
             raise BackendRefused(message, backend=self.name, model=self.model) from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 from langchain_core.messages import BaseMessage
@@ -30,10 +29,11 @@ if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
     from langchain_ollama import ChatOllama
 
+DEFAULT_HOST = "http://127.0.0.1:11434"
+
 OLLAMA_LIMITS = CallLimits(first_token=180.0)
 """While a model loads from a slow disk no byte comes: the wait for the first is long."""
 
-_DEFAULT_PORT = 11434
 _PROBE_SECONDS = 1.0
 _EMBEDDING_NAMES = ("embed", "minilm", "bge-", "e5-", "rerank")
 _EMBEDDING_FAMILIES = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "xlm-roberta"})
@@ -44,6 +44,7 @@ _ENDS = frozenset({"", "stop", "length"})
 class OllamaBackend(ChatModelBackend):
     """A chat model of an Ollama server.
 
+    ``host`` is a whole address; ``OLLAMA_HOST``'s short forms are read by the settings.
     ``model`` None takes the first installed one that can chat and runs on that server.
     ``num_ctx`` is always sent, and always the same: unset, the server cuts long prompts
     silently, and a changed one makes it load the model again. ``think`` lets a reasoning model
@@ -57,7 +58,7 @@ class OllamaBackend(ChatModelBackend):
     def __init__(  # noqa: PLR0913 - each is a field of Ollama's own request
         self,
         model: str | None = None,
-        host: str = "",
+        host: str = DEFAULT_HOST,
         *,
         num_ctx: int = 8192,
         keep_alive: int | str | None = "10m",
@@ -67,12 +68,12 @@ class OllamaBackend(ChatModelBackend):
         limits: CallLimits = OLLAMA_LIMITS,
     ) -> None:
         super().__init__(model)
-        self.base_url = ollama_address(host)
+        self.base_url = _address(host)
         self.limits = limits
         self.num_ctx = num_ctx
         self._keep_alive = keep_alive
         self._think = think
-        self._authorization = f"Bearer {token}" if token else _basic(host)
+        self._authorization = f"Bearer {token}" if token else None
         self._options = _options(asdict(sampling)) | {"num_ctx": num_ctx}
 
     async def probe(self) -> Availability:
@@ -231,32 +232,6 @@ class OllamaBackend(ChatModelBackend):
                 raise NotAnAnswer(str(error.error)) from error
 
 
-def ollama_address(host: str) -> str:
-    """Give the server's address by Ollama's own rules for ``OLLAMA_HOST``.
-
-    No scheme means http and port 11434, a scheme without a port its usual one; an address to
-    listen on (``0.0.0.0``, ``::``) becomes loopback. User and password are left out.
-
-    Raises:
-        SettingsError: it is no address, which the client library would silently replace.
-    """
-    text = host.strip().strip("\"'").strip()
-    scheme, separated, rest = text.partition("://")
-    if not separated:
-        scheme, rest = ("https", text) if text == "ollama.com" else ("http", text)
-    if scheme not in ("http", "https"):
-        raise SettingsError(f"OLLAMA_HOST is no http address: {host!r}")
-    parts = urlsplit(f"//{rest}")
-    name = parts.hostname or "127.0.0.1"
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(name, f"[{name}]" if ":" in name else name)
-    usual = {"http": 80, "https": 443}[scheme]
-    try:
-        port = parts.port or (usual if separated or scheme == "https" else _DEFAULT_PORT)
-    except ValueError:
-        port = usual if separated else _DEFAULT_PORT
-    return f"{scheme}://{name}:{port}{parts.path.rstrip('/')}"
-
-
 def normal_name(model: str) -> str:
     """Give a model's name in the form in which two spellings of it are equal."""
     name = model.lower().removeprefix("registry.ollama.ai/").removeprefix("library/")
@@ -297,10 +272,9 @@ def _options(sampling: Mapping[str, Any]) -> dict[str, Any]:
     return {renamed.get(k, k): value for k, value in sampling.items() if value is not None}
 
 
-def _basic(host: str) -> str | None:
-    """Give the authorization for an address with user and password in it."""
-    parts = urlsplit(host if "://" in host else f"//{host}")
-    if parts.username is None:
-        return None
-    secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return "Basic " + base64.b64encode(secret.encode()).decode()
+def _address(host: str) -> str:
+    """Give the server's address, which the client library would silently replace if wrong."""
+    parts = urlsplit(host.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise SettingsError(f"no http address of a server (without user and password): {host!r}")
+    return host.strip().rstrip("/")

@@ -21,6 +21,8 @@ LARGEST_FILE = 20_000_000
 LARGEST_UNPACKED = 200_000_000
 SHORT_DOCUMENT = 1_200
 PASSAGE_LENGTH = 800
+SHORTEST_PASSAGE = 80
+"""Characters: a shorter piece (a heading) goes with the one after it."""
 OVERLAP = 100
 SEPARATORS = ["\n\n", "\n", ". ", " ", ""]
 
@@ -142,12 +144,14 @@ def spans(text: str) -> list[tuple[int, int]]:
         chunk_overlap=OVERLAP,
         add_start_index=True,
     )
-    chunks = splitter.create_documents([text])
-    starts = [int(chunk.metadata["start_index"]) for chunk in chunks]
-    return [
-        (start, start + len(chunk.page_content))
-        for start, chunk in zip(starts, chunks, strict=True)
-    ]
+    found: list[tuple[int, int]] = []
+    for chunk in splitter.create_documents([text]):
+        start = int(chunk.metadata["start_index"])
+        end = start + len(chunk.page_content)
+        if found and found[-1][1] - found[-1][0] < SHORTEST_PASSAGE:
+            start = found.pop()[0]
+        found.append((start, end))
+    return found
 
 
 def _split(file: SourceFile, title: str, text: str) -> Iterator[Passage]:
@@ -190,17 +194,23 @@ def _read_html(file: SourceFile, skipped: list[Skip]) -> Iterator[Passage]:
 
 def _read_converted(file: SourceFile, skipped: list[Skip]) -> Iterator[Passage]:
     try:
-        from markitdown import MarkItDown, MarkItDownException  # noqa: PLC0415 (an extra)
+        from markitdown import MarkItDown, MarkItDownException  # noqa: PLC0415 # an extra
+        from markitdown.converters import DocxConverter, PdfConverter  # noqa: PLC0415 # an extra
     except ImportError as error:
         raise Unreadable("needs `pip install hoptrail[documents]`") from error
     if zipfile.is_zipfile(file.path):
         with zipfile.ZipFile(file.path) as archive:
             if sum(member.file_size for member in archive.infolist()) > LARGEST_UNPACKED:
                 raise Unreadable(f"unpacks to more than {LARGEST_UNPACKED // 1_000_000} MB")
+    # Only these two: any other converter would take a broken document for plain text.
+    converter = MarkItDown(enable_builtins=False, enable_plugins=False)
+    converter.register_converter(PdfConverter())
+    converter.register_converter(DocxConverter())
     try:
-        converted = MarkItDown(enable_plugins=False).convert_local(file.path)
+        converted = converter.convert_local(file.path)
     except MarkItDownException as error:
-        raise Unreadable(f"cannot be converted: {error}") from error
+        reason = str(error).strip().splitlines()[-1].strip(" -")
+        raise Unreadable(f"cannot be converted: {reason}") from error
     heading = _HEADING.search(converted.markdown)
     title = converted.title or (heading.group(1) if heading else "")
     return _split(file, title, converted.markdown)

@@ -54,7 +54,8 @@ CREATE TABLE blobs (name TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
 class Draft:
     """One transaction over an index: whatever is not committed never happened.
 
-    Not for concurrent use: one call at a time, from any thread.
+    Not for concurrent use: one call at a time, from any thread. What SQLite says against it
+    rises as it is; see `hoptrail.retrieval.store.sqlite_errors`.
 
     Raises:
         RetrievalError: another ingestion holds the index, or it cannot be written.
@@ -78,20 +79,20 @@ class Draft:
     def begin(self) -> None:
         """Take the index for writing; a damaged one is set aside, to start anew."""
         try:
-            self._begin()
-        except IndexDamaged as error:
+            with sqlite_errors(self._file):
+                self._begin()
+        except IndexDamaged:
             self.close()
-            self.warnings.append(f"{error} It is {self._set_aside()}.")
+            self.warnings.append(f"the index was damaged: made anew, kept as {self._set_aside()}")
             self._begin()
 
     def _begin(self) -> None:
         self._connection = connect(self._file, writing=True)
-        with sqlite_errors(self._file):
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("BEGIN IMMEDIATE")
-            self._before = self._manifest_before()
-            if self._before is not None:
-                self.record = read_space(self._database, self._before)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("BEGIN IMMEDIATE")
+        self._before = self._manifest_before()
+        if self._before is not None:
+            self.record = read_space(self._database, self._before)
 
     def _manifest_before(self) -> Manifest | None:
         (written,) = self._database.execute("PRAGMA user_version").fetchone()
@@ -128,15 +129,14 @@ class Draft:
         """
         skipped: list[Skip] = []
         taken = 0
-        with sqlite_errors(self._file):
+        self.remove(file.name)
+        try:
+            for passage in read(file, skipped):
+                taken += not self._add(passage)
+        except Unreadable:
             self.remove(file.name)
-            try:
-                for passage in read(file, skipped):
-                    taken += not self._add(passage)
-            except Unreadable:
-                self.remove(file.name)
-                raise
-            self._database.execute("INSERT INTO sources VALUES (?, ?)", (file.name, digest))
+            raise
+        self._database.execute("INSERT INTO sources VALUES (?, ?)", (file.name, digest))
         if taken:
             skipped.append((file.name, f"{taken} passages with the id of another"))
         return skipped
@@ -186,33 +186,38 @@ class Draft:
     def set_vectors(self, numbers: Sequence[int], vectors: Vectors) -> None:
         """Store the vectors of passages, at half precision (which costs no recall)."""
         rows = vectors.astype(np.float16)
-        with sqlite_errors(self._file):
-            self._database.executemany(
-                "UPDATE passages SET vector = ? WHERE number = ?",
-                [(row.tobytes(), number) for row, number in zip(rows, numbers, strict=True)],
-            )
+        self._database.executemany(
+            "UPDATE passages SET vector = ? WHERE number = ?",
+            [(row.tobytes(), number) for row, number in zip(rows, numbers, strict=True)],
+        )
+
+    def keep_vectors(self) -> None:
+        """Remember the vectors as they are now, for `kept_vectors`."""
+        self._database.execute("SAVEPOINT vectors")
+
+    def kept_vectors(self) -> None:
+        """Go back to the vectors that `keep_vectors` remembered."""
+        self._database.execute("ROLLBACK TO vectors")
 
     def forget_vectors(self) -> None:
         """Take out all vectors: what comes next is another space."""
-        with sqlite_errors(self._file):
-            self._database.execute("UPDATE passages SET vector = NULL WHERE vector NOT NULL")
+        self._database.execute("UPDATE passages SET vector = NULL WHERE vector NOT NULL")
 
     def commit(self, record: SpaceRecord | None) -> int:
         """Make this the version that readers see; give how many passages it has."""
         if self._before and not self.changed and record is self.record:
             return self._before.passages
-        with sqlite_errors(self._file):
-            self._write_blobs(record)
-            manifest = Manifest(
-                version=uuid.uuid4().hex,
-                passages=self.count(),
-                sources=len(self.sources()),
-                space=record and record.space,
-                checksum=checksum(self._database),
-            )
-            self._database.execute("DELETE FROM manifest")
-            self._database.execute("INSERT INTO manifest VALUES (?)", (manifest.model_dump_json(),))
-            self._database.execute("COMMIT")
+        self._write_blobs(record)
+        manifest = Manifest(
+            version=uuid.uuid4().hex,
+            passages=self.count(),
+            sources=len(self.sources()),
+            space=record and record.space,
+            checksum=checksum(self._database),
+        )
+        self._database.execute("DELETE FROM manifest")
+        self._database.execute("INSERT INTO manifest VALUES (?)", (manifest.model_dump_json(),))
+        self._database.execute("COMMIT")
         return manifest.passages
 
     def _write_blobs(self, record: SpaceRecord | None) -> None:

@@ -1,8 +1,7 @@
 """The names a passage mentions: capitalised phrases, and its own title.
 
-After the definitions measured for the passage graph, with two differences: a capital is any
-upper-case letter of Unicode ("Émile", "Øresund"), and titles are not searched for in running
-text, which finds as much and makes no hubs of titles such as "The End".
+A capital is any upper-case letter of Unicode ("Émile", "Øresund"). Titles are not searched for in
+running text: that finds no more, and makes hubs of titles such as "The End".
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ LONGEST_NAME = 8
 """Names of more words than this are not looked for in a question."""
 
 _PARENTHESIS = re.compile(r"\s*\([^()]*\)\s*$")
+_AND = re.compile(r"\s+(?:and|&)\s+")
+_POSSESSIVE = re.compile(r"['’]s\s")
 _PUNCTUATION = re.compile(r"[\"“”‘`,.]")
 
 _CONNECTORS = "of|the|de|and|for|in|von|van|la|le|du|del|al|bin|&"
@@ -51,19 +52,34 @@ def canonical(name: str) -> str:
 
 
 def phrases(text: str) -> Iterator[str]:
-    """Give the capitalised phrases of a text in canonical form, as often as they occur."""
+    """Give the capitalised phrases of a text in canonical form, as often as they occur.
+
+    ``Tom Hanks and Meg Ryan`` gives each of them too, ``Ada's Diary`` also its owner.
+    """
     for match in _phrase().finditer(text):
-        found = match.group().split()
-        while found and found[0].lower() in _OPENERS:
-            found.pop(0)
-        name = canonical(" ".join(found))
-        if len(name) > 2 and not name.isdigit():
-            yield name
+        whole = match.group()
+        halves = _AND.split(whole)
+        owner = _POSSESSIVE.split(whole, maxsplit=1)
+        for part in (whole, *(halves if len(halves) > 1 else ()), *owner[: len(owner) - 1]):
+            name = canonical(_without_opener(part))
+            if len(name) > 2 and not name.isdigit():
+                yield name
+
+
+def _without_opener(phrase: str) -> str:
+    found = phrase.split()
+    while found and found[0].lower() in _OPENERS:
+        found.pop(0)
+    return " ".join(found)
 
 
 def mentions(title: str, text: str) -> Counter[str]:
-    """Count the names that a passage mentions; its own title counts twice."""
+    """Count the names that a passage mentions; its own title counts for two more.
+
+    Names within the title count too: a passage on "Stanley, North Dakota" is about both.
+    """
     counts = Counter(phrases(text))
+    counts.update(phrases(title))
     if own := own_name(title):
         counts[own] += OWN_TITLE_COUNT
     return counts

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from hoptrail.errors import BackendError
+from hoptrail.errors import BackendError, SpaceMismatch
 from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.retrieval.graph import PassageGraph
 from hoptrail.retrieval.store import (
@@ -85,12 +85,12 @@ class _Version:
     record: SpaceRecord | None
     vectors: Vectors | None
 
-    def rank(self, question: str, vector: Vectors | None, k: int) -> Ranking:
+    def rank(self, question: str, vector: Vectors | None, k: int, walk: bool) -> Ranking:
         scores = {"bm25": self.words.scores(question)}
         if vector is not None and self.vectors is not None:
             scores["dense"] = self.vectors @ vector
         fused = fuse(*scores.values())
-        graph = self.graph.scores(question, fused)
+        graph = self.graph.scores(question, fused) if walk else np.zeros_like(fused)
         best = ranked(graph, fused, k)
         final = graph if graph.any() else fused
         return Ranking(best, final, scores | {"graph": graph, "fused": fused})
@@ -151,27 +151,27 @@ class Index:
             self._database.close()
 
     async def search(
-        self, question: str, *, k: int = 5, embedders: Embedders | None = None
+        self,
+        question: str,
+        *,
+        k: int = 5,
+        embedders: Embedders | None = None,
+        graph: bool = True,
     ) -> Retrieval:
         """Give the best ``k`` passages for a question.
 
         Evidence scores are ``bm25`` and ``dense`` (cosine) as they are, their ``fused`` mean
-        of 0 to 1, and the ``graph``'s mass; ``score`` is the one it was ranked by. Without an
-        embedder of the index's space the search goes by words only, and says so.
+        of 0 to 1, and the ``graph``'s mass; ``score`` is the one it was ranked by: the graph's,
+        unless no two passages share a name or ``graph`` is false. Without an embedder of the
+        index's space the search goes by words only, and says so.
         """
         while True:
             version = self._version
-            vector, warnings = await self._vector(version.record, question, embedders)
-            evidence = await asyncio.to_thread(self._evidence, version, question, vector, k)
+            vector, warnings = await self._vector(version, question, embedders)
+            evidence = await asyncio.to_thread(self._evidence, version, question, vector, k, graph)
             if evidence is not None:
-                return Retrieval(
-                    evidence=evidence,
-                    mode="lexical" if vector is None else "hybrid",
-                    space=version.record.space.id
-                    if vector is not None and version.record
-                    else None,
-                    warnings=warnings,
-                )
+                used = None if vector is None else version.record
+                return _retrieval(evidence, used, warnings)
 
     def stats(self) -> IndexStats:
         """Say what the index holds."""
@@ -188,18 +188,18 @@ class Index:
         )
 
     async def _vector(
-        self, record: SpaceRecord | None, question: str, embedders: Embedders | None
+        self, version: _Version, question: str, embedders: Embedders | None
     ) -> tuple[Vectors | None, tuple[str, ...]]:
         """Give the question's vector in the index's space, or None and the reason."""
-        if record is None:
+        if version.record is None:
             return None, ("the index holds no vectors: searched by words only",)
-        key = (record.space.id, question)
+        key = (version.manifest.version, question)
         if (known := self._queries.get(key)) is not None:
             return known, ()
         if embedders is None:
             return None, ("no embedder was given: searched by words only",)
         try:
-            vector = await _embedded(record, question, embedders)
+            vector = await _embedded(version.record, question, embedders)
         except BackendError as error:
             return None, (f"{error.backend} failed: searched by words only ({error})",)
         if vector is None:
@@ -211,10 +211,10 @@ class Index:
         return vector, ()
 
     def _evidence(
-        self, version: _Version, question: str, vector: Vectors | None, k: int
+        self, version: _Version, question: str, vector: Vectors | None, k: int, walk: bool
     ) -> tuple[Evidence, ...] | None:
         """Give the evidence, or None when there is a newer version: it is loaded then."""
-        ranking = version.rank(question, vector, k)
+        ranking = version.rank(question, vector, k, walk)
         with self._lock, _reading(self._database, self._file):
             manifest = read_manifest(self._database, self._file)
             if manifest.version != version.manifest.version:
@@ -250,6 +250,8 @@ async def _embedded(record: SpaceRecord, question: str, embedders: Embedders) ->
         if other is None or other is embedder:
             raise
         rows = await other.embed([question], "query")
+    if rows.shape != (1, record.space.dimensions):
+        raise SpaceMismatch(f"a vector of shape {rows.shape} is not of the space {record.space.id}")
     return rows.reshape(-1)
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from hoptrail.errors import BackendError, HoptrailError, RetrievalError, SpaceMismatch
 from hoptrail.retrieval.documents import Skip, SourceFile, Unreadable, find
 from hoptrail.retrieval.draft import Draft
-from hoptrail.retrieval.store import SpaceRecord
+from hoptrail.retrieval.store import SpaceRecord, index_file, sqlite_errors
 from hoptrail.space import (
     CANARY_TEXTS,
     CorpusEmbedder,
@@ -74,7 +74,8 @@ async def ingest(
             written, or another ingestion is writing it.
     """
     ingestion = _Ingestion(embedders, progress)
-    return await ingestion.run([Path(path) for path in paths], Path(index_path))
+    with sqlite_errors(index_file(Path(index_path))):
+        return await ingestion.run([Path(path) for path in paths], Path(index_path))
 
 
 class _Ingestion:
@@ -96,8 +97,9 @@ class _Ingestion:
             await self._take_in(draft, files)
             record = await self._embed(draft)
             passages = await self._in_thread(draft.commit, record)
+            await self._in_thread(draft.close)
         finally:
-            # Queued behind whatever the thread is still doing, and not waited for.
+            # When cancelled: queued behind whatever the thread is still doing, not waited for.
             self._thread.submit(draft.close)
             self._thread.shutdown(wait=False)
         return IngestReport(
@@ -144,15 +146,18 @@ class _Ingestion:
         while self._embedders is not None:
             try:
                 embedder = await self._embedders.first()
-                if embedder.backend in failed:
-                    break
+            except HoptrailError as error:
+                self._warnings.append(f"no embedder: {error}")
+                break
+            if embedder.backend in failed:
+                break
+            await self._in_thread(draft.keep_vectors)
+            try:
                 return await self._embed_with(draft, embedder)
             except (BackendError, SpaceMismatch) as error:
                 failed.add(embedder.backend)
                 self._warnings.append(f"{embedder.backend} failed while embedding: {error}")
-            except HoptrailError as error:
-                self._warnings.append(f"no embedder: {error}")
-                break
+            await self._in_thread(draft.kept_vectors)
         if self._embedders is not None and not draft.changed:
             return draft.record
         await self._in_thread(draft.forget_vectors)

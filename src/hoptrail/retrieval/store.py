@@ -24,7 +24,7 @@ from hoptrail.space import EmbeddingSpace, Vectors
 
 FILE_NAME = "index.db"
 FORMAT = 1
-BUSY_SECONDS = 5.0
+BUSY_SECONDS = 2.0
 
 
 class Manifest(BaseModel):
@@ -87,8 +87,7 @@ def connect(file: Path, *, writing: bool = False) -> sqlite3.Connection:
         RetrievalError: there is none, it cannot be opened, or a newer Hoptrail wrote it.
     """
     if writing:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+        _create(file)
     elif not file.exists():
         raise RetrievalError(f"{file}: no index here; make one with `hoptrail ingest`")
     mode = "rw" if os.access(file.parent, os.W_OK) else "ro&immutable=1"
@@ -106,6 +105,15 @@ def connect(file: Path, *, writing: bool = False) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _create(file: Path) -> None:
+    """Make the file, if there is none, for its owner alone."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise RetrievalError(f"{file}: cannot be written: {error.strerror}") from error
 
 
 def _check_format(connection: sqlite3.Connection, file: Path) -> None:

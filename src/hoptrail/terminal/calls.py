@@ -12,16 +12,19 @@ from hoptrail.terminal.marks import BAD, QUIET
 from hoptrail.terminal.plain import duration, model_name, one_line, plain
 from hoptrail.trace import Attempt, Call
 
+Fact = tuple[str, RenderableType]
 
-def call_facts(call: Call, *, prompts: bool = False) -> Iterator[tuple[str, RenderableType]]:
+
+def call_facts(call: Call, usual: str = "", *, prompts: bool = False) -> Iterator[Fact]:
     """Give what a call has to tell beside who answered, each with its label.
 
-    The attempts are told when it took several, or when none was answered.
+    Why its backend was chosen is told unless that is the ``usual`` reason. The attempts are told
+    when it took several, or when none was answered.
     """
     tried = call.attempts if len(call.attempts) > 1 or call.error else []
     for attempt in tried:
         yield "tried", _attempt(attempt)
-    if call.reason and not tried:
+    if call.reason and call.reason != usual and not tried:
         yield "chosen", Text(one_line(call.reason), QUIET)
     if call.error:
         yield "error", Text(one_line(call.error), BAD)

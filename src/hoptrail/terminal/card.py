@@ -9,18 +9,21 @@ from rich.table import Table
 from rich.text import Text
 
 from hoptrail.terminal.answer import citation_line
-from hoptrail.terminal.calls import call_facts
+from hoptrail.terminal.calls import Fact, call_facts
 from hoptrail.terminal.evidence import evidence_table
 from hoptrail.terminal.marks import ARROW, QUIET, WARN, status_mark
 from hoptrail.terminal.plain import one_line
 from hoptrail.terminal.steps import needs, outcome_of, provenance
 from hoptrail.trace import StepTrace
 
-Fact = tuple[str, RenderableType]
 
+def step_card(
+    step: StepTrace, width: int, usual: str = "", *, prompts: bool = False
+) -> RenderableType:
+    """Give the whole record of a step on a terminal ``width`` columns wide.
 
-def step_card(step: StepTrace, width: int, *, prompts: bool = False) -> RenderableType:
-    """Give the whole record of a step; ``width`` is that of the terminal."""
+    ``usual`` is the reason for which the run's backend was chosen in general.
+    """
     title = Text(one_line(step.question))
     if after := needs(step.depends_on):
         title.append(f"  {after}", QUIET)
@@ -32,7 +35,7 @@ def step_card(step: StepTrace, width: int, *, prompts: bool = False) -> Renderab
     grid.add_row(
         status_mark(step.status),
         Text(str(step.id)),
-        Group(*lines, fact_grid(_facts(step, width, prompts))),
+        Group(*lines, fact_grid(_facts(step, width, usual, prompts))),
     )
     return grid
 
@@ -48,7 +51,7 @@ def fact_grid(facts: Iterable[Fact]) -> Table:
     return grid
 
 
-def _facts(step: StepTrace, width: int, prompts: bool) -> Iterator[Fact]:
+def _facts(step: StepTrace, width: int, usual: str, prompts: bool) -> Iterator[Fact]:
     if step.asked and step.asked != step.question:
         yield "asked", Text(one_line(step.asked))
     for known in step.earlier:
@@ -56,7 +59,7 @@ def _facts(step: StepTrace, width: int, prompts: bool) -> Iterator[Fact]:
         why = Text(f"  step {known.id}, {known.reason}{near}", QUIET)
         yield "knows", Text(one_line(known.answer)).append_text(why)
     for call in step.calls:
-        yield from call_facts(call, prompts=prompts)
+        yield from call_facts(call, usual, prompts=prompts)
     if step.evidence:
         space = f", {one_line(step.embedding_space)}" if step.embedding_space else ""
         yield "passages", Text(f"{step.retrieval_mode}{space}", QUIET)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hoptrail.terminal.marks import ACCENT, BAD, QUIET, WARN
-from hoptrail.terminal.plain import duration, model_name, one_line
+from hoptrail.terminal.plain import amount, duration, model_name, one_line
 
 if TYPE_CHECKING:
     from hoptrail.backend import Availability
@@ -92,7 +92,7 @@ def _index(index: IndexState) -> Iterator[Row]:
     mark = Text("!", WARN) if index.problem else Text("✓", "green")
     yield mark, Text("folder"), Text(one_line(str(index.path)))
     if index.passages:
-        holds = f"{index.passages:,} passages of {index.sources:,} documents"
+        holds = f"{amount(index.passages, 'passage')} of {amount(index.sources, 'document')}"
         yield Text(), Text("holds"), Text(holds)
         yield Text(), Text("space"), Text(one_line(index.space or "none: words only"))
         yield Text(), Text("search"), Text(index.search)

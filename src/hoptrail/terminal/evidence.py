@@ -23,17 +23,15 @@ def evidence_table(evidence: Sequence[TracedEvidence], width: int) -> Table:
     seen = {name for item in evidence for name in item.scores}
     shown = [name for name in RETRIEVERS if name in seen] if width >= _ROOMY else []
     table = Table(box=None, header_style=QUIET, padding=(0, 1), pad_edge=False)
-    table.add_column("#", justify="right", style=QUIET)
-    table.add_column("", style=ACCENT)
-    for name in [*shown, "fused"]:
-        table.add_column(name, justify="right", style=QUIET)
-    table.add_column("passage", overflow="ellipsis", no_wrap=True)
+    for head in ("#", "", *shown, "fused"):
+        table.add_column(head, justify="right", style=QUIET, no_wrap=True)
+    table.add_column("passage")
     for item in evidence:
         scores = [_score(item.scores.get(name)) for name in shown]
         title = place(item.passage.title, item.passage.source) or item.passage.id
         table.add_row(
             Text(str(item.rank)),
-            Text(CITED if item.cited else ""),
+            Text(CITED if item.cited else "", ACCENT),
             *scores,
             _score(item.score),
             Text(title, "" if item.cited else QUIET),

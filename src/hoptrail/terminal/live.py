@@ -54,13 +54,14 @@ class LiveTree(View):
     The display is drawn by a thread of its own; what it reads is replaced, never changed.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._title = Text("hoptrail", QUIET)
+    def __init__(self, console: Console, question: str) -> None:
+        self._title = Text(one_line(question), "bold")
         self._rows: dict[int, _Row] = {}
         self._notes: tuple[str, ...] = ()
         self._doing = "getting ready"
         self._progress: tuple[int, int, str] | None = None
         self._answer = ""
+        self._settled = False
         self._spinner = Spinner("dots", style=ACCENT)
         self._live = Live(
             console=console,
@@ -76,6 +77,7 @@ class LiveTree(View):
     def settle(self) -> None:
         """Leave what is shown standing, and draw no more."""
         self._doing = self._answer = ""
+        self._settled = True
         self._live.stop()
 
     def indexing(self, done: int, total: int, what: str) -> None:
@@ -86,8 +88,7 @@ class LiveTree(View):
         """Take an event into the tree."""
         match event:
             case RunStarted():
-                self._title, self._progress = Text(one_line(event.question), "bold"), None
-                self._doing = "planning"
+                self._doing, self._progress = "planning", None
             case PlanRestarted():
                 self._rows, self._notes = {}, (*self._notes, f"plan begun anew: {event.why}")
             case PlanFinished():
@@ -135,7 +136,7 @@ class LiveTree(View):
     def _step(self, row: _Row) -> RenderableType:
         mark: RenderableType = status_mark(row.done.status if row.done else "waiting")
         if row.since is not None and row.done is None:
-            mark = self._spinner
+            mark = status_mark("interrupted") if self._settled else self._spinner
         return _aligned(mark, Text(f"{row.id}"), Group(*_lines(row)))
 
     def _busy(self, text: Text) -> RenderableType:

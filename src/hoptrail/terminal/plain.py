@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hoptrail.trace import Usage
 
 _SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor, screen
@@ -56,3 +60,9 @@ def amount(number: int, noun: str) -> str:
 def model_name(backend: str, model: str | None) -> str:
     """Give a model as it is asked for: ``ollama:qwen3:8b``."""
     return plain(f"{backend}:{model}" if model and model != backend else backend)
+
+
+def spent(usage: Usage) -> str:
+    """Say what a run spent on language models."""
+    tokens = f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens"
+    return f"{amount(usage.llm_calls, 'LLM call')} · {tokens}"

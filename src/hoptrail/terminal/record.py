@@ -10,10 +10,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from hoptrail.terminal.answer import citation_line
-from hoptrail.terminal.calls import call_facts
-from hoptrail.terminal.card import Fact, fact_grid, step_card
+from hoptrail.terminal.calls import Fact, call_facts
+from hoptrail.terminal.card import fact_grid, step_card
 from hoptrail.terminal.marks import BAD, QUIET, WARN, status_mark, status_style
-from hoptrail.terminal.plain import amount, duration, one_line, plain
+from hoptrail.terminal.plain import amount, duration, one_line, plain, spent
 from hoptrail.terminal.steps import answered_by
 from hoptrail.terminal.waterfall import waterfall
 from hoptrail.trace import Trace
@@ -25,7 +25,10 @@ def print_record(out: Console, trace: Trace, *, prompts: bool = False) -> None:
     out.print(_summary(trace))
     out.print()
     out.print(_tree(trace, out.width, prompts))
-    for part in (_answer(trace), waterfall(trace, out.width), fact_grid(_ending(trace))):
+    answer = list(_answer(trace))
+    if answer:
+        out.print(Group("", Rule(style=QUIET), *answer, Rule(style=QUIET)))
+    for part in (waterfall(trace, out.width), fact_grid(_ending(trace))):
         out.print()
         out.print(part)
 
@@ -35,27 +38,26 @@ def _summary(trace: Trace) -> Text:
     line = status_mark(trace.status).append(f" {trace.status}", status_style(trace.status))
     if trace.degraded:
         line.append(" · degraded", WARN)
-    facts = [
-        duration(trace.usage.wall_ms),
-        amount(len(trace.steps), "step"),
-        amount(trace.usage.llm_calls, "LLM call"),
-        f"{trace.usage.input_tokens:,} + {trace.usage.output_tokens:,} tokens",
-        answered_by(calls),
-    ]
+    usage = trace.usage
+    facts = [amount(len(trace.steps), "step"), answered_by(calls)]
+    if usage.wall_ms:
+        facts[:0] = [duration(usage.wall_ms)]
+        facts[2:2] = [spent(usage)]
     return line.append("".join(f" · {fact}" for fact in facts if fact), QUIET)
 
 
 def _tree(trace: Trace, width: int, prompts: bool) -> Tree:
     tree = Tree(_plan(trace, prompts), guide_style=QUIET)
+    usual = trace.plan.calls[-1].reason if trace.plan.calls else ""
     revisions, round_ = iter(trace.plan.revisions), 0
     for step in trace.steps:
         if step.round > round_:
             round_ = step.round
             tree.add(Text(f"asked differently: {one_line(next(revisions, ''))}".rstrip(": "), WARN))
-        tree.add(step_card(step, width, prompts=prompts))
+        tree.add(step_card(step, width, usual, prompts=prompts))
     for call in trace.synthesis:
         title = Text(f"answer written by {answered_by([call]) or 'nobody'}", QUIET)
-        tree.add(Group(title, fact_grid(call_facts(call, prompts=prompts))))
+        tree.add(Group(title, fact_grid(call_facts(call, usual, prompts=prompts))))
     return tree
 
 
@@ -72,15 +74,15 @@ def _plan(trace: Trace, prompts: bool) -> RenderableType:
     return Group(Text(sources[trace.plan.source], QUIET), fact_grid(facts))
 
 
-def _answer(trace: Trace) -> RenderableType:
-    lines: list[RenderableType] = [Rule(style=QUIET)]
+def _answer(trace: Trace) -> Iterator[Text]:
     if trace.error:
-        lines.append(Text(one_line(trace.error), BAD))
+        yield Text(one_line(trace.error), BAD)
     if trace.answer:
-        lines.append(Text(plain(trace.answer), WARN if trace.abstained else ""))
-    lines += [citation_line(at, citation) for at, citation in enumerate(trace.citations, start=1)]
-    lines += [Text(one_line(warning), WARN) for warning in trace.warnings]
-    return Group(*lines, Rule(style=QUIET))
+        yield Text(plain(trace.answer), WARN if trace.abstained else "")
+    for number, citation in enumerate(trace.citations, start=1):
+        yield citation_line(number, citation)
+    for warning in trace.warnings:
+        yield Text(one_line(warning), WARN)
 
 
 def _ending(trace: Trace) -> Iterator[Fact]:

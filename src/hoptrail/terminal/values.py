@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from hoptrail.terminal.marks import ACCENT, QUIET
@@ -15,19 +15,15 @@ if TYPE_CHECKING:
     from hoptrail.settings import Origin
 
 _DEFAULT = "default"
+_COMMENT_AT = 60
 
 
-def values_table(origins: Sequence[Origin]) -> Table:
-    """Give the settings as a table; those that somebody set stand out."""
-    table = Table(box=None, header_style=QUIET, padding=(0, 2, 0, 0))
-    table.add_column("setting", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    table.add_column("from", overflow="fold")
+def print_values(out: Console, origins: Iterable[Origin]) -> None:
+    """Print each setting as a line of a ``.env`` file; those that somebody set stand out."""
     for each in origins:
-        style = QUIET if each.origin == _DEFAULT else ""
-        table.add_row(
-            Text(each.name, style),
-            Text(one_line(each.value), style or ACCENT),
-            Text(one_line(each.origin), style),
-        )
-    return table
+        default = each.origin == _DEFAULT
+        line = Text(f"{each.name}=", QUIET if default else "")
+        line.append(one_line(each.value), QUIET if default else ACCENT)
+        line.pad_right(max(0, _COMMENT_AT - line.cell_len))
+        line.append(f"  # {one_line(each.origin)}", QUIET)
+        out.print(line, soft_wrap=True)

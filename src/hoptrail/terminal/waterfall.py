@@ -128,7 +128,7 @@ def _legend() -> Text:
 
 
 def _totals(trace: Trace) -> Text:
-    wall, critical = trace.usage.wall_ms, trace.critical_path_ms()
-    return Text(
-        f"wall time {duration(wall)}, critical path of the steps {duration(critical)}", QUIET
-    )
+    wall = trace.usage.wall_ms
+    facts = [f"wall time {duration(wall)}"] if wall else []
+    facts.append(f"critical path of the steps {duration(trace.critical_path_ms())}")
+    return Text(", ".join(facts), QUIET)

@@ -7,21 +7,17 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from hoptrail.providers.extractive.words import Span, content_stems, names, parts
+from hoptrail.providers.extractive.words import MONTH, Span, content_stems, names, parts
 
 Kind = Literal["date", "number", "quote", "name", "part", "isa", "noun", "title"]
 
-_MONTH = (
-    r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-)
 _YEAR = r"(?:1\d{3}|20\d{2})"
 _DATE = re.compile(
-    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}(?:,?\s+{_YEAR})?"
-    rf"|{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+{_YEAR})?(?!\d)"
-    rf"|{_MONTH},?\s+{_YEAR}|(?:\d{{1,2}}(?:st|nd|rd|th)|[a-z]+th|first|second|third)[\s-]+century"
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?{MONTH}(?:,?\s+{_YEAR})?"
+    rf"|{MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+{_YEAR})?(?!\d)"
+    rf"|{MONTH},?\s+{_YEAR}|(?:\d{{1,2}}(?:st|nd|rd|th)|[a-z]+th|first|second|third)[\s-]+century"
     rf"(?:\s+(?:BC|AD|BCE|CE))?|\d{{1,4}}\s(?:BC|AD|BCE|CE)\b|{_YEAR}s?)(?!\w)"
 )
-_DATED = re.compile(rf"{_MONTH}\s+\d")
 _SMALL = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen"
     "|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
@@ -88,8 +84,6 @@ def title_candidate(title: str) -> Candidate:
 def _spans(sentence: str) -> Iterator[tuple[Kind, Span]]:
     yield from (("date", _whole(match)) for match in _DATE.finditer(sentence))
     for name in names(sentence):
-        if _DATED.match(name.text):
-            continue
         yield "name", name
         for part in parts(name):
             yield "part", part

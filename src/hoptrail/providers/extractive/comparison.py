@@ -178,13 +178,14 @@ _PAIR = re.compile(
     r"^(?P<aux>is|are|was|were|do|does|did|have|has)\s+(?:both\s+)?"
     r"(?:(?:the\s+)?(?P<kind>films|movies|songs|albums|villages|universities|towns|rivers|bands"
     r"|books|novels|people|men|women),?\s+)?(?P<a>.+?)\s+and\s+(?P<b>.+?),?\s+"
-    r"(?P<ask>(?-i:both\b|(?:located|born|situated|from|of|in)\s+(?:in\s+)?the same\b|the same\b"
+    r"(?P<ask>(?-i:both\b|(?:located|born|situated|from|of|in)\s+(?:in\s+)?(?:the same|different)\b"
+    r"|the same\b"
     r"|share\b|have\b|come\b|belong\b|die\b|live\b|originate\b|films\b|movies\b|songs\b"
     r"|directed\b|written\b|composed\b).*)$",
     re.IGNORECASE,
 )
 _SAME = re.compile(
-    r"\b(?P<prep>in|from|of|by|on|at|to|share|have|has|shared?|had)?\s*(?:the|a)\s+"
+    r"\b(?P<prep>in|from|of|by|on|at|to|share|have|has|shared?|had)?\s*(?:(?:the|a)\s+)?"
     r"(?P<how>same|different)\s+(?P<what>[\w ]+?)s?$",
     re.IGNORECASE,
 )
@@ -218,7 +219,7 @@ def _plural_role(sides: tuple[str, str]) -> tuple[str, str]:
 
 
 def _shared_question(ask: str, shared: re.Match[str]) -> str:
-    what = _plain(shared["what"]).strip().lower()
+    what = re.sub(r"ie$", "y", _plain(shared["what"]).strip().lower())
     verb = re.search(r"\b(born|die|died|located|situated|buried|founded|built)\b", ask, re.I)
     if verb and (shared["prep"] or "").lower() in ("in", "on", "at"):
         did = verb.group().lower().startswith("die")

@@ -30,7 +30,8 @@ North Korea:North Korean|North Macedonia:Macedonian|Norway:Norwegian|Oman:Omani|
 Palestine:Palestinian|Panama:Panamanian|Papua New Guinea:|Paraguay:Paraguayan|Peru:Peruvian
 Philippines:Filipino,Philippine|Poland:Polish|Portugal:Portuguese|Qatar:Qatari|Romania:Romanian
 Russia:Russian|Rwanda:Rwandan|Samoa:Samoan|San Marino:Sammarinese|Saudi Arabia:Saudi
-Scotland:Scottish|Senegal:Senegalese|Serbia:Serbian|Seychelles:|Sierra Leone:|Singapore:Singaporean|Slovakia:Slovak
+Scotland:Scottish|Senegal:Senegalese|Serbia:Serbian|Seychelles:|Sierra Leone:
+Singapore:Singaporean|Slovakia:Slovak
 Slovenia:Slovenian,Slovene|Somalia:Somali|South Africa:South African|South Korea:South Korean,Korean
 South Sudan:|Soviet Union:Soviet|Spain:Spanish|Sri Lanka:Sri Lankan|Sudan:Sudanese
 Suriname:Surinamese|Sweden:Swedish|Switzerland:Swiss|Syria:Syrian|Taiwan:Taiwanese|Tajikistan:Tajik

@@ -30,7 +30,8 @@ _THINGS = (
     r"|hometown|home town|native city|capital city|capital|county seat|seat|headquarters|country"
     r" of origin|nationality|citizenship|employer|alma mater|sports team|record label|label"
     r"|distributer|jurisdiction|network|native language|official language|language|religion"
-    r"|currency|continent|source|mouth|publisher|manufacturer|developer|distributor|parent company|largest city|genre|team"
+    r"|currency|continent|source|mouth|publisher|manufacturer|developer|distributor|parent company"
+    r"|largest city|genre|team"
     r"|field of work|political party|nickname|successor state|highest point|highest mountain"
     r"|longest river|largest lake|largest island|home stadium|home ground|setting|site"
 )
@@ -122,6 +123,9 @@ _OWN_VERB = re.compile(
 )
 """The verb of a where-clause, when something follows that cannot belong to it any more."""
 
+_SOME_VERB = re.compile(
+    r"\b(?:is|was|are|were|has|had|[a-z]{2,}(?:ed|s)|won|wrote|made|sang|led|built|gave|took|held)\b"
+)
 _HOLDS_UP = re.compile(
     r"(?:when|where|how|in|at|on|(?:what|which) (?:year|city|town|country|state|place))\b"
     r".*\b(?:is|was|are|were)\b",
@@ -281,10 +285,9 @@ def _clause_end(text: str, opened: int, start: int, link: str = "") -> int:
     if re.search(r"\b(?:did|does|do|will|can|would)\b", before, re.IGNORECASE):
         main = list(_MAIN_BARE.finditer(text, start))[:1]
     elif _HOLDS_UP.match(before):
-        main = [
-            m for m in _MAIN_DONE.finditer(text, start) if " " in text[start : m.start()].strip()
-        ]
-        main = main or list(_MAIN_DONE.finditer(text, start)) if not link else main
+        main = list(_MAIN_DONE.finditer(text, start))
+        if link:
+            main = [m for m in main if _SOME_VERB.search(text, start, m.start())]
         main = [m for m in main if len(text[m.start() :].split()) <= 6][-1:]
     else:
         main = list(_MAIN_ASKED.finditer(text, start))[:1]
@@ -297,12 +300,14 @@ def _ask_role(relation: str, owner: str) -> str:
 
 _SUBJECT = re.compile(r"(?P<subject>.+?)\s+(?P<be>is|was|are|were|has|had|can)\s+(?P<rest>.+)$")
 _PAST = re.compile(
-    r"(?P<subject>.+?)\s+(?P<verb>died|lived|worked|played|studied|attended|grew up|went)"
+    r"(?P<subject>.+?)\s+(?P<verb>stands|lies|lives|works|plays|rises|died|lived|worked|played"
+    r"|studied|attended|grew up|went)"
     r"(?P<rest>.*)$"
 )
 _BASE = {
     "died": "die", "lived": "live", "worked": "work", "played": "play", "studied": "study",
-    "attended": "attend", "grew up": "grow up", "went": "go",
+    "attended": "attend", "grew up": "grow up", "went": "go", "stands": "stand", "lies": "lie",
+    "lives": "live", "works": "work", "plays": "play", "rises": "rise",
 }  # fmt: skip
 _STARTS_WITH_VERB = re.compile(
     r"(?:(?:is|was|are|were|has|had|have|did)\s|\w+(?:ed|s)\s|(?:won|wrote|sang|led|built|made|ran|gave|held"
@@ -327,7 +332,8 @@ def ask_clause(noun: str, link: str, clause: str) -> str:
 
 def _inverted(clause: str) -> str | None:
     if match := _PAST.fullmatch(clause):
-        return f"did {match['subject']} {_BASE[match['verb']]}{match['rest']}"
+        did = "does" if match["verb"].endswith("s") else "did"
+        return f"{did} {match['subject']} {_BASE[match['verb']]}{match['rest']}"
     if match := _SUBJECT.fullmatch(clause):
         return f"{match['be']} {match['subject']} {match['rest']}"
     return None

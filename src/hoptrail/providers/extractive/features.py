@@ -16,15 +16,17 @@ from hoptrail.providers.extractive.words import stem
 FEATURES = (
     "overlap", "own", "psim", "prox", "trigprox", "type", "inq", "rr", "sent0", "title",
     "title_notq", "part", "isa", "quote", "noun", "len", "oneword", "by", "paren", "freq", "names",
-    "after", "before", "country", "nation", "year", "in", "slot", "joined", "echo", "unit",
-    "head_in", "head_near", "headless",
+    "after", "before", "country", "nation", "year", "in", "slot", "joined", "echo", "said",
+    "titled", "head_in", "head_near", "headless",
 )  # fmt: skip
 
 _QUOTES = " \"'“‘”’"
 _PLACED = (" in", " at", " of", " near", " from", " to", " the")
 _JOINED = re.compile(r"\s(?:in|on|to|for|and)\s")
 _LENGTH = re.compile(r"\d\s?(?:km|m|kilomet|met|mi|feet|ft)\w*$", re.IGNORECASE)
-_HOW_FAR = re.compile(r"\bhow (?:long|high|tall|deep|far|wide)\b|\b(?:height|length|depth) of\b", re.I)
+_HOW_FAR = re.compile(
+    r"\bhow (?:long|high|tall|deep|far|wide)\b|\b(?:height|length|depth) of\b", re.I
+)
 
 
 def features(reading: Reading, spans: Sequence[tuple[Scene, Candidate]]) -> list[tuple[float, ...]]:
@@ -45,11 +47,12 @@ def _values(reading: Reading, scene: Scene, c: Candidate, count: int) -> tuple[f
     before = "" if title else text[max(0, c.start - 24) : c.start].lower().rstrip(_QUOTES)
     after = "" if title else text[c.end : c.end + 24].lower().lstrip(_QUOTES + ",")
     inq = len(c.stems & question.words) / len(c.stems)
+    slotted = not title and stands_in(slots_of(question), text, c.start, c.end)
     return (
         scene.overlap, scene.own, scene.psim,
         0.3 if title else _near(scene.asked, c),
         0.0 if title else _near(scene.signals, c),
-        _fit(question, c, before), -inq, 1 / scene.rank, float(scene.first),
+        _fit(question, c, before, slotted), -inq, 1 / scene.rank, float(scene.first),
         float(title), (1 - inq) if title else 0.0,
         float(kind == "part"), float(kind == "isa"), float(kind == "quote"),
         float(kind == "noun"), min(c.words, 6) / 6,
@@ -61,9 +64,10 @@ def _values(reading: Reading, scene: Scene, c: Candidate, count: int) -> tuple[f
         float(_first_stem(after) in reading.signals),
         *_country(question, c), float(kind == "date" and c.text.isdigit()),
         float(question.wants == "place" and before.endswith((" in", " at", " of", " from"))),
-        float(not title and stands_in(slots_of(question), text, c.start, c.end)),
+        float(slotted),
         float(kind == "name" and bool(_JOINED.search(c.text))),
-        float(question.wants == "person" and inq > 0), _unit(question, c),
+        float(question.wants == "person" and inq > 0), scene.said,
+        scene.titled,
     )  # fmt: skip
 
 
@@ -104,12 +108,12 @@ def _country(question: Question, c: Candidate) -> tuple[float, float]:
     return (0.5 if country_of(c.text) else -1.0), 0.0
 
 
-def _unit(question: Question, c: Candidate) -> float:
-    """Whether a length is given where one is asked for, and none where none is."""
-    if question.wants != "number" or c.kind != "number":
-        return 0.0
+def _fit_number(question: Question, c: Candidate) -> float:
+    """Whether it is a number, with a unit of length where a length is asked for."""
+    if c.kind != "number":
+        return -0.3 if c.kind == "date" else -1.0
     measured = bool(_LENGTH.search(c.text))
-    return 1.0 if measured == bool(_HOW_FAR.search(question.text)) else -1.0
+    return 1.0 if measured == bool(_HOW_FAR.search(question.text)) else -0.6
 
 
 def _near(places: Sequence[tuple[int, int]], c: Candidate) -> float:
@@ -121,27 +125,33 @@ def _near(places: Sequence[tuple[int, int]], c: Candidate) -> float:
     return math.exp(-min(gaps) / 30) if gaps else 0.0
 
 
-def _fit(question: Question, c: Candidate, before: str) -> float:
+def _fit(question: Question, c: Candidate, before: str, slotted: bool) -> float:
     """Give how well a candidate's kind matches what is wanted, from −1 to 1."""
     numeric = c.kind in ("date", "number")
     if question.wants == "date":
         return 1.0 if c.kind == "date" else -1.0
     if question.wants == "number":
-        return 1.0 if c.kind == "number" else -0.3 if c.kind == "date" else -1.0
+        return _fit_number(question, c)
     if question.wants not in ("place", "person"):
         return -0.4 if numeric else -0.2 if c.kind in ("isa", "noun") else 0.0
-    return -1.0 if numeric else _fit_name(question, c, before)
+    return -1.0 if numeric else _fit_name(question, c, before, slotted)
 
 
-def _fit_name(question: Question, c: Candidate, before: str) -> float:
+def _fit_name(question: Question, c: Candidate, before: str, slotted: bool) -> float:
     if question.wants == "person":
-        return -0.8 if c.kind in ("isa", "noun") else 1.0 if c.words in (2, 3) or c.kind == "title" else 0.3
+        return (
+            -0.8
+            if c.kind in ("isa", "noun")
+            else 1.0
+            if c.words in (2, 3) or c.kind == "title"
+            else 0.3
+        )
     if c.kind in ("isa", "quote", "noun"):
         return -0.6
     adjective = country_of(c.text) is not None and not is_country(c.text)
     if adjective and not question.asks_country:
         return -1.0
-    return 1.0 if before.endswith(_PLACED) else 0.3
+    return 1.0 if slotted or before.endswith(_PLACED) else 0.3
 
 
 def _last_stem(text: str) -> str:

@@ -19,7 +19,9 @@ _TRIVIAL = re.compile(
 )
 _NOTHING_LEFT = re.compile(
     r"(?:#\d+|(?:when|how|why|who|what|which\s+\w+)\s+(?:was|were|is|are)\s+#\d+"
-    r"|.*\b(?:did|does|do)\s+#\d+|(?:#\d+|(?!what|which|who)[^#]{1,40})\s+(?:is|was)\s+(?:who|whom|what|where|which|#\d+)|\w+\s+#\d+)$",
+    r"|.*\b(?:did|does|do)\s+#\d+|\w+\s+#\d+"
+    r"|(?:#\d+|(?!what|which|who|how|when|where|in )[^#]{1,40})\s+(?:is|was)"
+    r"\s+(?:who|whom|what|where|which|#\d+))$",
     re.IGNORECASE,
 )
 _ASKS_MORE = re.compile(

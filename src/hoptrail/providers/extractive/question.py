@@ -53,7 +53,7 @@ _RELATION = re.compile(r"#?>>\s*(.+)$")
 
 _SIGNALS = """
 born birth birthplace hometown: born birth birthplace native
-die died death dead: died death dead killed buried
+die died death dead: died death dead killed buried drowned
 buried: buried grave tomb cemetery
 composer composed compose: composer composed music score wrote written opera symphony
 author wrote writer written write book: author wrote written writer novel book published poem
@@ -84,7 +84,8 @@ mouth empties: flows mouth empties
 border borders: border borders bordered neighbouring
 employer employed works worked: worked works professor employed
 educated education alma: educated graduated attended studied university college school
-school university attend studied: educated graduated attended studied university college school
+school university: educated graduated attended studied university college school
+attend study studied: educated graduated attended studied university college school
 label record: label records signed
 genre: genre style
 award prize won win awarded: won awarded prize award received
@@ -103,7 +104,7 @@ named namesake: named honour honor after
 built constructed construction completed opened open: built constructed completed opened
 released release came: released release published premiered
 length long: long length
-height tall high: high tall height
+height tall high: high tall height rises reaches peak summit
 spouse: married
 aired air debut: aired premiered premiere
 character: character role
@@ -152,7 +153,7 @@ def analysed(text: str) -> Question:
         wants=_wanted(plain),
         head=_head(plain),
         words=frozenset(content_stems(plain)),
-        names=tuple(span.text for span in names(plain) if not _only_opens(plain, span.start)),
+        names=_named(plain),
     )
 
 
@@ -178,6 +179,14 @@ def _head(text: str) -> str:
         return ""
     words = [word for word in match.group(1).lower().split() if word not in STOP_WORDS]
     return stem(words[-1]) if words else ""
+
+
+def _named(text: str) -> tuple[str, ...]:
+    """Give the names of a question; 'Dublin in Germany' is two."""
+    spans = (span for span in names(text) if not _only_opens(text, span.start))
+    return tuple(
+        name for span in spans for name in re.split(r"\s(?:in|on|to|for|and)\s", span.text)
+    )
 
 
 def _only_opens(text: str, start: int) -> bool:

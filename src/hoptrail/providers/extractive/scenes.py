@@ -10,7 +10,10 @@ from typing import NamedTuple
 from hoptrail.providers.extractive.candidates import Candidate, candidates, title_candidate
 from hoptrail.providers.extractive.question import SIGNALS, Question
 from hoptrail.providers.extractive.sentences import sentences
-from hoptrail.providers.extractive.words import Token, content_stems, tokens
+from hoptrail.providers.extractive.words import KINDS, Token, content_stems, stem, tokens
+
+_PLAIN = ("date", "number", "isa", "noun")
+_KIND_STEMS = frozenset(map(stem, KINDS))
 
 Similarity = Callable[[str, list[str]], list[float]]
 
@@ -53,7 +56,13 @@ def page(title: str, text: str) -> Page:
 
 
 class Scene(NamedTuple):
-    """A sentence beside a question: which words it covers and where."""
+    """A sentence beside a question: which words it covers and where.
+
+    ``overlap`` is the weighted share of the question's words in the sentence or its passage's
+    title, ``own`` the share in the sentence alone, ``psim`` the best overlap in the passage.
+    ``names`` is the share of the question's names, ``said`` of its other words; ``titled`` is 1
+    when the passage is about what the question names.
+    """
 
     passage: int
     first: bool
@@ -64,6 +73,8 @@ class Scene(NamedTuple):
     own: float
     psim: float
     names: float
+    said: float
+    titled: float
     asked: tuple[tuple[int, int], ...]
     signals: tuple[tuple[int, int], ...]
 
@@ -83,6 +94,7 @@ class Reading:
         self.weights = self._idf()
         self.signals = frozenset().union(*(SIGNALS.get(word, ()) for word in question.words))
         self.names = [stems for name in question.names if (stems := content_stems(name))]
+        self.relation = question.words.difference(*self.names)
         self.scenes = sorted(self._scenes(similarity), key=lambda scene: -scene.overlap)[:most]
 
     def _idf(self) -> dict[str, float]:
@@ -94,6 +106,8 @@ class Reading:
 
     def _scenes(self, similarity: Similarity | None) -> Iterator[Scene]:
         for index, page in enumerate(self.pages):
+            if self.names and not any(mentions(page.stems, name) for name in self.names):
+                continue
             overlaps = [self._share(s.stems | page.title_stems) for s in page.sentences]
             if similarity and overlaps:
                 given = similarity(self.question.text, [s.text for s in page.sentences])
@@ -103,7 +117,8 @@ class Reading:
                 yield Scene(
                     index, place == 0, sentence, page, index + 1, overlap,
                     self._share(sentence.stems), best,
-                    self._names(sentence.stems | page.title_stems),
+                    self._names(sentence.stems | page.title_stems), self._said(sentence.stems),
+                    float(bool(page.title.stems) and page.title.stems <= self.question.words),
                     tuple((t.start, t.end) for t in sentence.tokens if t.stem in self.weights),
                     tuple((t.start, t.end) for t in sentence.tokens if t.stem in self.signals),
                 )  # fmt: skip
@@ -119,29 +134,54 @@ class Reading:
         return got / total if total else 0.0
 
     def _names(self, stems: frozenset[str]) -> float:
-        """Give the share of the question's names that ``stems`` mention."""
+        """Give the share of the question's names that ``stems`` mention, in part or in full."""
         if not self.names:
             return 0.0
-        return sum(mentions(stems, name) for name in self.names) / len(self.names)
+        shares = (sum(word in stems for word in name) / len(name) for name in self.names)
+        return sum(shares) / len(self.names)
+
+    def _said(self, stems: frozenset[str]) -> float:
+        """Give the share of the question's words, names aside, that ``stems`` cover."""
+        if not self.relation:
+            return 1.0
+        return sum(covers(stems, word) for word in self.relation) / len(self.relation)
 
     def spans(self) -> list[tuple[Scene, Candidate]]:
-        """Give every candidate that is not itself in the question, with where it stands."""
+        """Give every candidate that could be an answer, with where it stands.
+
+        What the question itself says is none, nor a name of another kind than the one asked
+        for: no lake where a river is wanted.
+        """
         found = []
         titled = set()
         for scene in self.scenes:
             for candidate in candidates(scene.sentence.text):
-                if candidate.stems and not candidate.stems <= self.question.words:
+                if self._possible(candidate):
                     found.append((scene, candidate))
             if scene.passage not in titled:
                 titled.add(scene.passage)
-                if not scene.page.title.stems <= self.question.words:
+                if self._possible(scene.page.title):
                     found.append((scene, scene.page.title))
         return found
 
+    def _possible(self, candidate: Candidate) -> bool:
+        if not candidate.stems or candidate.stems <= self.question.words:
+            return False
+        if self.question.head not in _KIND_STEMS or candidate.kind in _PLAIN:
+            return True
+        words = candidate.text.lower().split()
+        kinds = {stem(word) for word in (words[0], words[-1]) if word in KINDS}
+        own = next((p.kinds for p in self.pages if p.title.text == candidate.text), frozenset())
+        return (not kinds or self.question.head in kinds) and (not own or self.question.head in own)
+
 
 def mentions(stems: frozenset[str], name: Sequence[str]) -> bool:
-    """Say whether a name is meant: its last word stands there, or more than half of it."""
-    return name[-1] in stems or 2 * sum(word in stems for word in name) > len(name)
+    """Say whether a name is meant: its last word stands there, or more than half of it.
+
+    A common noun at its end does not count alone.
+    """
+    last = name[-1] in stems and (name[-1] not in _KIND_STEMS or len(name) == 1)
+    return last or 2 * sum(word in stems for word in name) > len(name)
 
 
 def covers(stems: frozenset[str], word: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hoptrail.prompts import UNANSWERABLE
 from hoptrail.providers.extractive.comparison import Comparison, comparison
 from hoptrail.providers.extractive.planner import split
+from hoptrail.providers.extractive.statement import stated
 from hoptrail.request import StepOutcome, SynthesisRequest
 
 _MOST_STEPS = 64
@@ -69,10 +70,9 @@ def _planned_here(own: Sequence[str], steps: Sequence[StepOutcome]) -> bool:
 
 
 def _trail(steps: Sequence[StepOutcome], known: int) -> str:
-    found = (step for step in steps if step.status == "answered")
-    return " ".join(
-        f"{step.question} {step.answer} {_marks([step], known)}".strip() + "." for step in found
-    )
+    found = [step for step in steps if step.status == "answered"]
+    said = (f"{stated(step.question, step.answer)} {_marks([step], known)}" for step in found)
+    return " ".join(f"{each.strip()}." for each in said)
 
 
 def _missing(steps: Sequence[StepOutcome]) -> str:

@@ -16,25 +16,41 @@ def listed(text: str) -> list[str]:
 
 
 STOP_WORDS = frozenset(
-    listed("""a about after all also am an and any are as at be because been before being both but by can
-    could did do does doing done during each for from further had has have having he her here hers
-    him his how i if in into is it its itself just me more most my no nor not of off on once one
-    only or other our out over own same she should so some such than that the their them then
-    there these they this those through to too under until up us very was we were what when where
-    which while who whom whose why will with would you your s t d ll name called also located
-    """)
+    listed(
+        """a about after all also am an and any are as at be because been before being both but by
+        can could did do does doing done during each for from further had has have having he her
+        here hers him his how i if in into is it its itself just me more most my no nor not of
+        off on once one only or other our out over own same she should so some such than that
+        the their them then there these they this those through to too under until up us very
+        was we were what when where which while who whom whose why will with would you your s t
+        d ll name called also located"""
+    )
 )
 
 OPENERS = frozenset(
-    listed("""a about after all also although among an and any are as at based because before between both
-    but by did do does during each even for from had has have he her here his how however if in
-    into is it its later many more most no not of on one once only or other over she since so some
-    such than that the their then there these they this those through to two under until was we
-    were what when where which while who whom whose why with within despite following according
-    originally eventually today meanwhile
-    """)
+    listed(
+        """a about after all also although among an and any are is can could would as at based
+        because before between both but by did do does during each even for from had has have he
+        her here his how however if in into is it its later many more most no not of on one once
+        only or other over she since so some such than that the their then there these they this
+        those through to two under until was we were what when where which while who whom whose
+        why with within despite following according originally eventually today meanwhile"""
+    )
 )
 """Words that are capitalised only because a sentence starts with them."""
+
+KINDS = frozenset(
+    listed(
+        """river lake sea ocean bay gulf strait mountain mountains mount peak alps island islands
+        peninsula desert county state province city town village district street road square park
+        college university school academy institute museum library hospital theatre theater hall
+        bridge tower castle palace church cathedral abbey airport station railway company
+        corporation inc ltd records party league cup award prize medal festival orchestra band
+        army navy war battle treaty act court council parliament house film novel symphony opera
+        sonata series song album"""
+    )
+)
+"""Common nouns that end a name: 'Tower Bridge' is not meant wherever a bridge is mentioned."""
 
 _TOKEN = re.compile(r"\w+")
 _SUFFIX = re.compile(r"(?:ing|ed|es|s|er|or|ion|e)$")
@@ -71,8 +87,9 @@ def content_stems(text: str) -> list[str]:
     return [stem(word) for word in words if word not in STOP_WORDS]
 
 
+MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _WORD = (
-    rf"(?:[{UPPER}]\.(?:\s?[{UPPER}]\.)*|(?:St|Mt|Dr|Mr|Mrs|Jr|Sr)\."
+    rf"(?!{MONTH}\s+\d)(?:[{UPPER}]\.(?:\s?[{UPPER}]\.)*|(?:St|Mt|Dr|Mr|Mrs|Jr|Sr)\."
     rf"|[{UPPER}]\w*(?:[’'\-–](?!s\b)\w+)*)"
 )
 _JOIN = (

@@ -1,0 +1,82 @@
+"""A run that was killed goes on where it stopped, and pays for nothing twice."""
+
+import json
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hoptrail.journal import Journal
+from hoptrail.settings import load_settings
+from tests.providers import Fault, LoopbackProvider
+from tests.two_hops import (
+    QUESTION,
+    command,
+    kind_of,
+    process_environment,
+    serve,
+    write_documents,
+)
+
+CALLS = ("plan", "Who wrote The Trial?", "Where was Franz Kafka born?", "synthesis")
+"""Every call of the run, in the order they are made."""
+
+
+def asked(provider: LoopbackProvider) -> Counter[str]:
+    """How often each call was made."""
+    return Counter(kind_of(chat) for chat in provider.ollama.chats)
+
+
+def until(happened: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def kill_during(provider: LoopbackProvider, call: int, arguments: list[str]) -> None:
+    """Run a command and kill it, as with ``kill -9``, while its ``call``-th call is under way."""
+    provider.ollama.faults.extend([*[None] * call, Fault("hang", seconds=60)])
+    with subprocess.Popen(
+        command(*arguments),
+        env=process_environment(provider),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        until(lambda: len(provider.ollama.chats) == call + 1)
+        process.send_signal(signal.SIGKILL)
+    provider.ollama.faults.clear()
+
+
+def the_run() -> str:
+    journal = Journal(load_settings().home)
+    (run,) = journal.runs()
+    journal.close()
+    return run.run_id
+
+
+@pytest.mark.parametrize("call", range(len(CALLS)), ids=CALLS.__getitem__)
+def test_after_kill_9_only_what_was_not_finished_is_asked(
+    provider: LoopbackProvider, tmp_path: Path, call: int
+) -> None:
+    serve(provider)
+    docs = str(write_documents(tmp_path / "notes"))
+    kill_during(provider, call, ["ask", "--docs", docs, QUESTION])
+    resumed = subprocess.run(
+        command("ask", "--json", "--resume", the_run()),
+        env=process_environment(provider),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    answer = json.loads(resumed.stdout)
+    assert answer["short_answer"] == "Prague"
+    assert all(step["evidence"] for step in answer["steps"])
+    # The call under way when the process died is the only one that is made again.
+    assert asked(provider) == Counter([*CALLS, CALLS[call]])
