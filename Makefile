@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODEL := .models/all-MiniLM-L6-v2
-QUESTION ?= Which river runs through the birthplace of the composer of Finlandia?
+QUESTION ?= Which river flows through the birthplace of the composer of The Magic Flute?
 
 .PHONY: help demo test lint fmt bench model live clean
 

@@ -12,7 +12,9 @@ CORPUS = Path(__file__).parent / "corpus"
 
 def main() -> None:
     trail = Hoptrail(docs=CORPUS)
-    answer = trail.ask("Which river runs through the birthplace of the composer of Finlandia?")
+    answer = trail.ask(
+        "Which river flows through the birthplace of the composer of The Magic Flute?"
+    )
     print(answer.text)
     for number, citation in enumerate(answer.citations, start=1):
         print(f"[{number}] {citation.title}: “{citation.quote}”")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.messages import HumanMessage
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
 
 from hoptrail import Budget, Hoptrail, HoptrailError, RetrievalError, load_settings
+from hoptrail.checkpoints import sqlite_checkpointer
 from hoptrail.events import PlanProposed, RunFinished
 from hoptrail.testing import ScriptedChatModel, script
 from hoptrail.trace import Trace, trace_schema
@@ -164,7 +167,7 @@ async def test_model_embeddings_and_retriever_can_be_the_callers(tmp_path: Path)
     answer = await trail.aask("c?")
     assert answer.short == "2"
     assert answer.trace.steps[0].retrieval_mode == "external"
-    assert answer.trace.model_policy == "scripted"
+    assert answer.trace.model_policy == "scriptedchatmodel"
     assert answer.citations[0].source == "finlandia.md"
     assert not answer.degraded
     trail.close()
@@ -194,6 +197,21 @@ async def test_the_graph_is_a_node_of_another_graph(trail: Hoptrail) -> None:
     outer.add_edge(START, "ask")
     told = await outer.compile().ainvoke({"messages": [HumanMessage(QUESTION)]})
     assert told["messages"][-1].content.startswith("Hämeenlinna [1]")
+
+
+async def test_checkpoints_on_sqlite_hold_plain_json_and_belong_to_their_owner(
+    docs: Path, tmp_path: Path
+) -> None:
+    saver = await sqlite_checkpointer(tmp_path / "checkpoints.db")
+    trail = Hoptrail(docs=docs, checkpointer=saver, settings=offline())
+    answer = await trail.aask(QUESTION)
+    config: RunnableConfig = {"configurable": {"thread_id": answer.run_id}}
+    state = await trail.graph.aget_state(config)
+    assert state.values["short_answer"] == answer.short
+    assert "live" not in state.values
+    assert stat.S_IMODE((tmp_path / "checkpoints.db").stat().st_mode) == 0o600
+    await saver.conn.close()
+    trail.close()
 
 
 @pytest.mark.filterwarnings("ignore:This API is in beta")  # LangGraph's as_tool is

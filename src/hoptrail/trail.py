@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from hoptrail.answer import Answer, answer_of
 from hoptrail.assembly import Assembly
 from hoptrail.background import background
 from hoptrail.budget import Budget
-from hoptrail.checkpoints import sqlite_checkpointer
+from hoptrail.checkpoints import strict_serializer
 from hoptrail.errors import HoptrailError
 from hoptrail.events import Event, PlanProposed, RunFinished
 from hoptrail.graph import RUN_ID, Question, build_graph
@@ -79,14 +80,15 @@ class Hoptrail:
         )
         self._approve = approve
         self._checkpointer = checkpointer
-        self._pausing: CompiledStateGraph[Any, None, Any, Any] | None = None
 
     @cached_property
     def graph(self) -> CompiledStateGraph[Any, None, Any, Any]:
         """The compiled LangGraph graph: a Runnable, a subgraph, ``.as_tool()``."""
-        return build_graph(self.assembly.parts).compile(
-            checkpointer=self._checkpointer, name="hoptrail"
-        )
+        saver = self._checkpointer
+        if saver is None and self._approve:
+            # Only the pause needs one; the plan itself is in the journal, for any process.
+            saver = InMemorySaver(serde=strict_serializer())
+        return build_graph(self.assembly.parts).compile(checkpointer=saver, name="hoptrail")
 
     def ask(self, question: str, *, run_id: str | None = None) -> Answer:
         """Answer a question; see `aask`."""
@@ -99,14 +101,14 @@ class Hoptrail:
             AllBackendsFailed: no backend answered; the run can be resumed by its id.
             RunBusy: another process is working on the run.
         """
-        event: Event | None = None
+        last: Event | None = None
         async with aclosing(self.astream(question, run_id=run_id)) as events:
             async for event in events:
-                pass
-        if isinstance(event, RunFinished):
-            return answer_of(event.trace)
+                last = event
+        if isinstance(last, RunFinished):
+            return answer_of(last.trace)
         raise HoptrailError(
-            "the run waits for its plan to be approved: with approve=True use astream() and decide()"
+            "the run waits for its plan to be approved: go on with astream() and decide()"
         )
 
     async def astream(
@@ -143,7 +145,7 @@ class Hoptrail:
         self.assembly.close()
 
     async def _go(self, given: Question | Command[Any], run_id: str) -> AsyncGenerator[Event, None]:
-        graph = await self._runnable()
+        graph = self.graph
         config: RunnableConfig = {"configurable": {"thread_id": run_id, RUN_ID: run_id}}
         # LangGraph types its generator as an iterator; left early, it has to be closed.
         told = cast(
@@ -157,12 +159,3 @@ class Hoptrail:
             for pending in state.interrupts:
                 steps = pending.value["plan"]
                 yield PlanProposed(run_id, tuple(step["question"] for step in steps))
-
-    async def _runnable(self) -> CompiledStateGraph[Any, None, Any, Any]:
-        if not self._approve or self._checkpointer is not None:
-            return self.graph
-        if self._pausing is None:
-            path = self.assembly.settings.home / "checkpoints.db"
-            saver = await sqlite_checkpointer(path)
-            self._pausing = build_graph(self.assembly.parts).compile(checkpointer=saver)
-        return self._pausing

@@ -12,6 +12,7 @@ from hoptrail.errors import (
     AllBackendsFailed,
     BackendError,
     HoptrailError,
+    InvalidResponse,
     NoBackend,
     RequestRefused,
 )
@@ -49,8 +50,9 @@ class Commands(click.Group):
 
 def exit_code(error: BaseException) -> int:
     """Give the exit code of a failure."""
+    answered_badly = isinstance(error, RequestRefused | InvalidResponse)
     nobody = isinstance(error, NoBackend | AllBackendsFailed | BackendError)
-    return NO_BACKEND if nobody and not isinstance(error, RequestRefused) else ERROR
+    return NO_BACKEND if nobody and not answered_badly else ERROR
 
 
 def cause(error: BaseException) -> str:

@@ -35,7 +35,7 @@ def step_card(
     grid.add_row(
         status_mark(step.status),
         Text(str(step.id)),
-        Group(*lines, fact_grid(_facts(step, width, usual, prompts))),
+        Group(*lines, fact_grid(_facts(step, width, usual, prompts)), Text()),
     )
     return grid
 

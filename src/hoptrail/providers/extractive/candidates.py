@@ -87,7 +87,10 @@ def _spans(sentence: str) -> Iterator[tuple[Kind, Span]]:
         yield "name", name
         for part in parts(name):
             yield "part", part
-    yield from (("number", _whole(match)) for match in _NUMBER.finditer(sentence))
+    dated = [(match.start(), match.end()) for match in _DATE.finditer(sentence)]
+    for match in _NUMBER.finditer(sentence):
+        if not any(start <= match.start() and match.end() <= end for start, end in dated):
+            yield "number", _whole(match)
     yield from (("quote", _group(match)) for match in _QUOTE.finditer(sentence))
     for match in _ISA.finditer(sentence):
         yield from _isa(_group(match))

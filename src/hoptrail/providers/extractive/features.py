@@ -52,7 +52,7 @@ def _values(reading: Reading, scene: Scene, c: Candidate, count: int) -> tuple[f
         scene.overlap, scene.own, scene.psim,
         0.3 if title else _near(scene.asked, c),
         0.0 if title else _near(scene.signals, c),
-        _fit(question, c, before, slotted), -inq, 1 / scene.rank, float(scene.first),
+        _fit(question, c, (before, after), slotted), -inq, 1 / scene.rank, float(scene.first),
         float(title), (1 - inq) if title else 0.0,
         float(kind == "part"), float(kind == "isa"), float(kind == "quote"),
         float(kind == "noun"), min(c.words, 6) / 6,
@@ -61,7 +61,7 @@ def _values(reading: Reading, scene: Scene, c: Candidate, count: int) -> tuple[f
         float(before.endswith(("(", "born"))),
         math.log(count), scene.names,
         float(_last_stem(before) in reading.signals),
-        float(_first_stem(after) in reading.signals),
+        float(kind != "number" and _first_stem(after) in reading.signals),
         *_country(question, c), float(kind == "date" and c.text.isdigit()),
         float(question.wants == "place" and before.endswith((" in", " at", " of", " from"))),
         float(slotted),
@@ -108,12 +108,14 @@ def _country(question: Question, c: Candidate) -> tuple[float, float]:
     return (0.5 if country_of(c.text) else -1.0), 0.0
 
 
-def _fit_number(question: Question, c: Candidate) -> float:
-    """Whether it is a number, with a unit of length where a length is asked for."""
+def _fit_number(question: Question, c: Candidate, after: str) -> float:
+    """Whether it is a number, with the unit of length or the things counted that are asked for."""
     if c.kind != "number":
         return -0.3 if c.kind == "date" else -1.0
-    measured = bool(_LENGTH.search(c.text))
-    return 1.0 if measured == bool(_HOW_FAR.search(question.text)) else -0.6
+    if bool(_LENGTH.search(c.text)) != bool(_HOW_FAR.search(question.text)):
+        return -0.6
+    counted = "how many" in question.text.lower() and _first_stem(after) not in question.words
+    return 0.3 if counted else 1.0
 
 
 def _near(places: Sequence[tuple[int, int]], c: Candidate) -> float:
@@ -125,16 +127,16 @@ def _near(places: Sequence[tuple[int, int]], c: Candidate) -> float:
     return math.exp(-min(gaps) / 30) if gaps else 0.0
 
 
-def _fit(question: Question, c: Candidate, before: str, slotted: bool) -> float:
+def _fit(question: Question, c: Candidate, around: tuple[str, str], slotted: bool) -> float:
     """Give how well a candidate's kind matches what is wanted, from −1 to 1."""
     numeric = c.kind in ("date", "number")
     if question.wants == "date":
         return 1.0 if c.kind == "date" else -1.0
     if question.wants == "number":
-        return _fit_number(question, c)
+        return _fit_number(question, c, around[1])
     if question.wants not in ("place", "person"):
         return -0.4 if numeric else -0.2 if c.kind in ("isa", "noun") else 0.0
-    return -1.0 if numeric else _fit_name(question, c, before, slotted)
+    return -1.0 if numeric else _fit_name(question, c, around[0], slotted)
 
 
 def _fit_name(question: Question, c: Candidate, before: str, slotted: bool) -> float:

@@ -36,7 +36,7 @@ _FITTED = {
     "nation": -0.4, "year": -0.78, "in": 0.28, "slot": 1.7, "joined": -3.82, "echo": -0.17,
     "said": 0.13, "titled": 2.7, "head_in": 0.11, "head_near": -0.3, "headless": -0.83,
 }  # fmt: skip
-WEIGHTS = tuple(_FITTED[name] for name in FEATURES)
+WEIGHTS = tuple(_FITTED.get(name, 0.0) for name in FEATURES)
 
 _TRUST = {
     "bias": -5.29, "share": 3.34, "overlap": 1.22, "names": 0.91, "said": 0.27,
@@ -47,9 +47,9 @@ those with the passage that answers taken away."""
 
 _SHOWN = frozenset({"river", "lake", "sea", "ocean", "mountain", "island", "bridge"})
 """Kinds of things that a text calls by their kind: any name will do for a city, not for a river."""
-_SHOWS = ("head_in", "head_near", "slot")
-_SHOWN_AT = tuple(FEATURES.index(name) for name in _SHOWS)
-_BARRED = 100.0
+_SHOWS = tuple(FEATURES.index(name) for name in ("head_in", "head_near", "slot"))
+_SAID, _TITLED, _SLOT = (FEATURES.index(name) for name in ("said", "titled", "slot"))
+_UNSUPPORTED = 100.0
 
 _KIND = re.compile(r"^(?:is|was|are|were)\b.*\b(?:an?|the)\b", re.IGNORECASE)
 
@@ -100,31 +100,30 @@ def _span(reading: Reading) -> Finding | None:
     alike = (each.text == candidate.text for _, each in found)
     share = sum(chance for chance, same in zip(chances, alike, strict=True) if same) / sum(chances)
     seen = dict(zip(FEATURES, values[best], strict=True))
-    confidence = _confidence(share, seen) if _supported(reading.question, seen) else 0.0
-    if confidence < LEAST_CONFIDENCE:
+    confidence = _confidence(share, seen)
+    if confidence < LEAST_CONFIDENCE or not _supported(reading.question, values[best]):
         return None
     answer = answer_text(reading.question, candidate.text)
     return Finding(answer, scene.sentence.text, scene.rank, confidence)
 
 
 def _scores(question: Question, values: Sequence[Sequence[float]]) -> list[float]:
-    scores = [sum(map(mul, WEIGHTS, each)) for each in values]
-    if question.head not in _SHOWN:
-        return scores
-    shown = (any(each[at] for at in _SHOWN_AT) for each in values)
-    return [score if ok else score - _BARRED for score, ok in zip(scores, shown, strict=True)]
+    return [
+        sum(map(mul, WEIGHTS, each)) - (0.0 if _supported(question, each) else _UNSUPPORTED)
+        for each in values
+    ]
 
 
-def _supported(question: Question, seen: dict[str, float]) -> bool:
+def _supported(question: Question, values: Sequence[float]) -> bool:
     """Whether a sentence says something of what is asked, or stands under the right title.
 
     A title is not enough where a person is wanted: a passage names many, and says what each did.
     """
-    if question.head in _SHOWN and not any(seen[name] for name in _SHOWS):
+    if question.head in _SHOWN and not any(values[place] for place in _SHOWS):
         return False
-    if seen["said"]:
+    if values[_SAID]:
         return True
-    return bool(seen["titled"] and (seen["slot"] or question.wants != "person"))
+    return bool(values[_TITLED] and (values[_SLOT] or question.wants != "person"))
 
 
 def _confidence(share: float, seen: dict[str, float]) -> float:
