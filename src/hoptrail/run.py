@@ -138,7 +138,7 @@ class Run:
         """End the run and commit how it ended."""
         trace = self.trace
         trace.status, trace.stop_reason = status, stop_reason
-        trace.usage.llm_calls = self.ledger.llm_calls
+        trace.usage.llm_calls = sum(not call.degraded for call in trace.calls())
         trace.usage.input_tokens = self.ledger.input_tokens
         trace.usage.output_tokens = self.ledger.output_tokens
         trace.usage.wall_ms = self.now()
@@ -237,6 +237,8 @@ class Run:
         self.trace.degraded = self.trace.degraded or call.degraded
 
     def _count(self, call: Call, message: BaseMessage) -> None:
+        if call.degraded:  # the built-in reader spends nothing
+            return
         usage = getattr(message, "usage_metadata", None) or {}
         prompt = sum(len(part.content) for part in call.prompt)
         call.tokens_estimated = not usage

@@ -5,6 +5,7 @@ Times are milliseconds since the start of the run, unless a name says otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -163,6 +164,13 @@ class Trace(BaseModel):
             if step.id == step_id:
                 return step
         raise KeyError(step_id)
+
+    def calls(self) -> Iterator[Call]:
+        """Give every question put to a model, in the order of the story."""
+        yield from self.plan.calls
+        for step in self.steps:
+            yield from step.calls
+        yield from self.synthesis
 
     def critical_path_ms(self) -> float:
         """Give the longest chain of step times along the dependencies, in milliseconds."""

@@ -18,6 +18,8 @@ from hoptrail.retrieval.entities import named_in
 
 RESTART = 0.2
 ROUNDS = 6
+"""They leave less than a thousandth of the mass misplaced; plain iteration takes thirty."""
+
 _RADIUS = (1 - RESTART) ** 2 / 2
 _CENTRE = 1 - _RADIUS
 """The eigenvalues of one minus two damped steps lie within ``_RADIUS`` of ``_CENTRE``."""

@@ -29,18 +29,17 @@ from hoptrail.providers.extractive.scenes import (
 from hoptrail.providers.extractive.words import content_stems, names
 
 _FITTED = {
-    "overlap": -0.03, "own": 2.28, "psim": 2.06, "prox": 1.15, "trigprox": 1.1, "type": 2.27,
-    "inq": -1.13, "rr": 2.14, "sent0": 0.98, "title": -5.63, "title_notq": 4.21, "part": -0.6,
-    "isa": -3.73, "quote": -0.7, "noun": -2.57, "len": -0.2, "oneword": -0.35, "by": 0.56,
-    "paren": 0.26, "freq": 0.19, "names": 0.75, "after": -0.59, "before": -2.4, "country": 2.55,
-    "nation": -0.4, "year": -0.78, "in": 0.28, "slot": 1.7, "joined": -3.82, "echo": -0.17,
-    "said": 0.13, "titled": 2.7, "head_in": 0.11, "head_near": -0.3, "headless": -0.83,
+    "overlap": 0.06, "own": 2.56, "psim": 1.9, "prox": 1.35, "trigprox": 1.11, "type": 2.29,
+    "inq": -0.69, "rr": 1.74, "sent0": 0.77, "title": -6.32, "title_notq": 6.42, "part": -0.61,
+    "isa": -3.59, "quote": -1.03, "noun": -2.89, "len": -0.45, "oneword": -0.34, "by": 0.59,
+    "paren": 0.16, "freq": 0.4, "names": 0.26, "after": -0.36, "before": -1.75, "country": 2.33,
+    "nation": -0.76, "year": -0.85, "in": 0.52, "slot": 1.64, "joined": -3.55, "echo": 0.06,
+    "said": -0.15, "titled": 2.73, "head_in": 0.19, "head_near": -0.53, "headless": -0.73,
 }  # fmt: skip
-WEIGHTS = tuple(_FITTED.get(name, 0.0) for name in FEATURES)
+WEIGHTS = tuple(_FITTED[name] for name in FEATURES)
 
 _TRUST = {
-    "bias": -5.29, "share": 3.34, "overlap": 1.22, "names": 0.91, "said": 0.27,
-    "titled": 1.81, "slot": -0.25, "headless": -0.04,
+    "bias": -5.09, "share": 3.59, "overlap": 2.21, "names": 0.96, "said": -1.08, "titled": 1.42, "slot": -0.19, "headless": 0.11,
 }  # fmt: skip
 """A logistic fit of the chance that the best candidate is right, on the same questions and on
 those with the passage that answers taken away."""
