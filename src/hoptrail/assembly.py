@@ -116,6 +116,8 @@ class Assembly:
 
     def _documents(self) -> list[Path]:
         docs = self.docs
+        if docs is None and self.index is None and self.retriever is None:
+            docs = self.settings.docs
         if docs is None:
             return []
         return [Path(each) for each in ([docs] if isinstance(docs, str | Path) else docs)]
@@ -153,12 +155,15 @@ def _backend(name: str, settings: Settings) -> Backend:
     from hoptrail.backend import CallLimits, Sampling
 
     sampling = Sampling(temperature=settings.temperature)
-    limits = CallLimits(
-        connect=settings.connect_timeout,
-        first_token=settings.first_byte_timeout,
-        idle=settings.idle_timeout,
-        total=settings.call_timeout,
-    )
+
+    def limits(first_token: float) -> CallLimits:
+        return CallLimits(
+            connect=settings.connect_timeout,
+            first_token=settings.first_byte_timeout or first_token,
+            idle=settings.idle_timeout,
+            total=settings.call_timeout,
+        )
+
     match name:
         case "huggingface":
             from hoptrail.providers.huggingface import HuggingFaceBackend
@@ -166,14 +171,14 @@ def _backend(name: str, settings: Settings) -> Backend:
             url = settings.huggingface_base_url
             token = _token(settings, url)
             return HuggingFaceBackend(
-                settings.hf_model, token, url, sampling=sampling, limits=limits
+                settings.hf_model, token, url, sampling=sampling, limits=limits(30)
             )
         case "ollama":
             from hoptrail.providers.ollama import OllamaBackend
 
             model, host = settings.ollama_model or None, settings.ollama_host
             return OllamaBackend(
-                model, host, num_ctx=settings.num_ctx, sampling=sampling, limits=limits
+                model, host, num_ctx=settings.num_ctx, sampling=sampling, limits=limits(180)
             )
         case "local":
             from hoptrail.providers.local import LocalBackend

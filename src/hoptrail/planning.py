@@ -63,7 +63,8 @@ class Planning:
         key, made = run.key("plan"), run.trace.plan
         if self._given:
             made.source = "given"
-            plan = read_plan(json.dumps(list(self._given)), question)
+            most = run.parts.budget.max_steps
+            plan = read_plan(json.dumps(list(self._given)), question, max_steps=most)
             await run.keep(key, plan.model_dump_json())
             return plan
         if key in run.kept:

@@ -25,11 +25,13 @@ async def revise_plan(run: Run, round_: int) -> None:
     except HoptrailError as error:
         run.trace.warnings.append(f"no revision of the plan: {error}")
         return
-    if read_json(text) in (None, {"steps": []}):
+    if read_json(text) == {"steps": []}:
         return
     known = [step.id for step in steps if step.status == "answered"]
     plan = read_plan(text, run.trace.question, first_id=first, known=known, max_steps=room)
     run.trace.plan.repairs += plan.repairs
+    if [step.question for step in plan.steps] == [run.trace.question]:
+        return  # nothing new: it is what began the run, or a text that holds no plan
     for step in plan.steps:
         enter_step(run, step, round_)
 

@@ -203,6 +203,9 @@ class Settings(BaseModel):
     embedders: Annotated[tuple[EmbedderName, ...], *_Names] = Field(
         ("huggingface", "ollama", "local", "hash"), description="Who embeds, in this order"
     )
+    docs: Annotated[Path | None, BeforeValidator(_path)] = Field(
+        None, description="Documents to answer from when none are named"
+    )
     home: Annotated[Path, BeforeValidator(_path)] = Field(
         default_factory=lambda: platformdirs.user_data_path("hoptrail"),
         description="Folder of runs, traces, indexes and memory",
@@ -217,7 +220,9 @@ class Settings(BaseModel):
     context_tokens: _Count = Field(1800, description="Most tokens of context given to a step")
     num_ctx: _Count = Field(8192, description="Context window asked of Ollama, in tokens")
     connect_timeout: _Seconds = Field(2.0, description="Seconds to connect to a backend")
-    first_byte_timeout: _Seconds = Field(60.0, description="Seconds until an answer begins")
+    first_byte_timeout: _Seconds | None = Field(
+        None, description="Seconds until an answer begins; empty is 30, at Ollama 180"
+    )
     idle_timeout: _Seconds = Field(20.0, description="Seconds an answer may pause")
     call_timeout: _Seconds = Field(180.0, description="Seconds a call may take")
     concurrency: _Count = Field(8, description="Most calls at a time")

@@ -36,7 +36,7 @@ _FITTED = {
     "nation": -0.76, "year": -0.85, "in": 0.52, "slot": 1.64, "joined": -3.55, "echo": 0.06,
     "said": -0.15, "titled": 2.73, "head_in": 0.19, "head_near": -0.53, "headless": -0.73,
 }  # fmt: skip
-WEIGHTS = tuple(_FITTED[name] for name in FEATURES)
+WEIGHTS = tuple(_FITTED.get(name, 0.0) for name in FEATURES)
 
 _TRUST = {
     "bias": -5.09, "share": 3.59, "overlap": 2.21, "names": 0.96, "said": -1.08, "titled": 1.42, "slot": -0.19, "headless": 0.11,
