@@ -39,8 +39,8 @@ from hoptrail.request import (
 TEXTS = {
     "Nabucco": "Nabucco is an opera in four acts, composed by Giuseppe Verdi and first given at La "
     "Scala in Milan on 9 March 1842. The libretto is by Temistocle Solera.",
-    "Giuseppe Verdi": "Giuseppe Verdi was an Italian composer. He was born on 10 October 1813 in Le "
-    "Roncole, a village near Busseto, and died in Milan on 27 January 1901. His second wife was "
+    "Giuseppe Verdi": "Giuseppe Verdi was an Italian composer. He was born on 10 October 1813 in "
+    "Le Roncole, a village near Busseto, and died in Milan on 27 January 1901. His second wife was "
     "the singer Giuseppina Strepponi.",
     "Milan": "Milan is a city in the north of Italy. The little river Olona reaches the city from "
     "the north-west. Its cathedral is 158 metres long.",
@@ -106,7 +106,7 @@ def test_the_passage_and_the_sentence_are_named() -> None:
         "Who is the composer of Fidelio?",
         "What is the capital of Atlantis?",
         "Who is the architect of the Po?",
-        "Which river flows through Venice?",
+        "Which river flows through Busseto?",
         "Is Atlantis a city?",
         "How high is La Scala?",
         "",
@@ -398,4 +398,4 @@ def test_a_hostile_passage_costs_no_time() -> None:
     for text in texts:
         step("Where was Giuseppe Verdi born?", evidence({"Giuseppe Verdi": f"Verdi {text}"}))
         reply_to(PlanRequest(question=text[:4000]))
-    assert time.perf_counter() - started < 30
+    assert time.perf_counter() - started < 20

@@ -352,7 +352,7 @@ async def test_a_resumed_run_asks_no_finished_question_again(journal: Journal) -
     assert trace.plan.source == "journal"
     assert [step.question for step in trace.steps] == CHAIN
     assert all(call.from_journal for step in trace.steps for call in step.calls)
-    assert trace.usage.llm_calls == 4
+    assert trace.usage.llm_calls == 5
 
 
 async def test_a_finished_run_is_given_again_without_asking_anybody(journal: Journal) -> None:

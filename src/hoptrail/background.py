@@ -29,12 +29,11 @@ class BackgroundLoop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:  # Any: send and yield types, unused
-        """Give the coroutine's result; Ctrl-C cancels it."""
-        future = self._submit(work)
-        try:
-            return future.result()
-        finally:
-            future.cancel()
+        """Give the coroutine's result; Ctrl-C cancels it, and waits until it has ended."""
+        if threading.current_thread() is self._thread:
+            work.close()
+        (result,) = self.iterate(_once(work))
+        return result
 
     def iterate(self, stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         """Give what the asynchronous generator gives; leaving early closes it, and waits."""
@@ -84,6 +83,10 @@ class BackgroundLoop:
         self._stop = asyncio.Event()
         self._loop.set_result(asyncio.get_running_loop())
         await self._stop.wait()
+
+
+async def _once(work: Coroutine[Any, Any, T]) -> AsyncGenerator[T, None]:
+    yield await work
 
 
 _lock = threading.Lock()

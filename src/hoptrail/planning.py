@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from hoptrail.events import PlanFinished, PlanRestarted, StepPlanned
-from hoptrail.plan import Plan, PlanReader, Step, read_plan
+from hoptrail.plan import Plan, PlanReader, Step
 from hoptrail.request import PlanRequest
 from hoptrail.run import Restarted, Run
-from hoptrail.trace import StepTrace
+from hoptrail.trace import Call, StepTrace
 
 
 @dataclass(frozen=True)
@@ -63,26 +63,33 @@ class Planning:
         key, made = run.key("plan"), run.trace.plan
         if self._given:
             made.source = "given"
-            most = run.parts.budget.max_steps
-            plan = read_plan(json.dumps(list(self._given)), question, max_steps=most)
-            await run.keep(key, plan.model_dump_json())
-            return plan
-        if key in run.kept:
+            call = Call(purpose="plan", output=json.dumps({"steps": list(self._given)}))
+            await run.keep(key, call.model_dump_json())
+            return self._read(call.output)
+        if (earlier := run.recalled(key, made.calls)) is not None:
             made.source = "journal"
-            return Plan.model_validate_json(run.kept[key])
+            return self._read(earlier.output)
         if run.parts.gate is not None and run.parts.gate(question):
             made.source = "gate"
             return Plan(steps=(Step(id=1, question=question),))
         return None
 
+    def _reader(self) -> PlanReader:
+        return PlanReader(self.run.trace.question, max_steps=self.run.parts.budget.max_steps)
+
+    def _read(self, text: str) -> Plan:
+        reader = self._reader()
+        reader.feed(text)
+        return reader.finish()
+
     async def _ask(self) -> AsyncIterator[Step | Voided]:
         run, question = self.run, self.run.trace.question
         request = PlanRequest(question=question, max_steps=run.parts.budget.max_steps)
-        reader = PlanReader(question, max_steps=request.max_steps)
+        reader = self._reader()
         given = 0
         async for piece in run.stream("plan", request, run.trace.plan.calls):
             if isinstance(piece, Restarted):
-                reader = PlanReader(question, max_steps=request.max_steps)
+                reader = self._reader()
                 given = 0
                 run.trace.steps.clear()
                 run.tell(PlanRestarted(piece.why))
@@ -94,7 +101,7 @@ class Planning:
         plan = reader.finish()
         if plan.repairs and [step.question for step in plan.steps] == [question]:
             run.trace.plan.source = "fallback"
-        await run.keep(run.key("plan"), plan.model_dump_json())
+        await run.keep(run.key("plan"), run.trace.plan.calls[-1].model_dump_json())
         for step in self._finished(plan, given):
             yield step
 

@@ -45,14 +45,15 @@ async def steps_of_round(run: Run, round_: int) -> AsyncIterator[Step | Voided]:
 async def _revision_text(run: Run, first: int, room: int, round_: int) -> str:
     steps = run.trace.steps
     key = run.key("revision", round_, [(step.id, step.status, step.answer) for step in steps])
-    if key in run.kept:
-        return run.kept[key]
+    calls = run.trace.plan.calls
+    if (earlier := run.recalled(key, calls)) is not None:
+        return earlier.output
     request = RevisionRequest(
         question=run.trace.question,
         steps=tuple(outcome(step, {}) for step in steps),
         first_id=first,
         max_steps=room,
     )
-    text = await run.ask("revision", request, run.trace.plan.calls)
-    await run.keep(key, text)
+    text = await run.ask("revision", request, calls)
+    await run.keep(key, calls[-1].model_dump_json())
     return text

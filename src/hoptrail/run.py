@@ -101,6 +101,21 @@ class Run:
         await self.parts.journal.off_loop(self.parts.journal.write, self.trace.run_id, key, value)
         await self._save_now_and_then()
 
+    def recalled(self, key: str, calls: list[Call]) -> Call | None:
+        """Give the finished call that an earlier part of this run made; it is not paid again."""
+        if key not in self.kept:
+            return None
+        call = Call.model_validate_json(self.kept[key])
+        self.recount(call)
+        calls.append(call)
+        return call
+
+    def recount(self, call: Call) -> None:
+        """Count what a call of an earlier part of this run has cost."""
+        call.from_journal = True
+        self.ledger.charge(1, call.input_tokens, call.output_tokens)
+        self.trace.degraded = self.trace.degraded or call.degraded
+
     async def ask(self, purpose: Purpose, request: Request, calls: list[Call]) -> str:
         """Put a request to the model and give its whole reply; the call is recorded in ``calls``.
 

@@ -167,9 +167,7 @@ def _taken_up(run: Run, record: StepTrace, kept: str) -> StepTrace:
     """Put the finished record of an earlier attempt at this run in place of a new one."""
     earlier = StepTrace.model_validate_json(kept)
     for call in earlier.calls:
-        call.from_journal = True
-        run.ledger.charge(1, call.input_tokens, call.output_tokens)
+        run.recount(call)
     earlier.started_ms = earlier.ready_ms = record.started_ms
-    run.trace.degraded = run.trace.degraded or earlier.degraded
     run.trace.steps[run.trace.steps.index(record)] = earlier
     return earlier

@@ -80,13 +80,9 @@ async def _synthesis(run: Run) -> FinalAnswer:
 
 async def _written(run: Run, request: SynthesisRequest) -> Call:
     key, known = run.key("synthesis", request.model_dump_json()), len(request.evidence)
-    if key in run.kept:
-        call = Call.model_validate_json(run.kept[key])
-        call.from_journal = True
-        run.trace.synthesis.append(call)
-        run.ledger.charge(1, call.input_tokens, call.output_tokens)
-        _tell(run, FinalStream(known).feed(call.output))
-        return call
+    if (earlier := run.recalled(key, run.trace.synthesis)) is not None:
+        _tell(run, FinalStream(known).feed(earlier.output))
+        return earlier
     shown = FinalStream(known)
     async for piece in run.stream("synthesis", request, run.trace.synthesis):
         if isinstance(piece, Restarted):

@@ -29,6 +29,8 @@ _ASKS_MORE = re.compile(
     re.IGNORECASE,
 )
 _REFERENCE = re.compile(r"#(\d+)")
+_LONGEST = 600
+"""A longer text is not one question, and the rules would take their time over it."""
 _KIN = (
     (r"(?:maternal grand(?P<a>father|mother))", "mother"),
     (r"(?:paternal grand(?P<b>father|mother))", "father"),
@@ -53,6 +55,8 @@ def split(question: str, max_steps: int) -> Split:
     A longer plan is not cut, which would lose the question: it is asked whole.
     """
     text = " ".join(question.split())
+    if len(text) > _LONGEST:
+        return Split((text,))
     compared = comparison(text)
     found = _compared(compared) if compared else Split(tuple(_nested(text)))
     return found if len(found.steps) <= max_steps else Split((text,))

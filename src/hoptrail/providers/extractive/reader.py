@@ -29,17 +29,17 @@ from hoptrail.providers.extractive.scenes import (
 from hoptrail.providers.extractive.words import content_stems, names
 
 _FITTED = {
-    "overlap": 0.06, "own": 2.56, "psim": 1.9, "prox": 1.35, "trigprox": 1.11, "type": 2.29,
-    "inq": -0.69, "rr": 1.74, "sent0": 0.77, "title": -6.32, "title_notq": 6.42, "part": -0.61,
-    "isa": -3.59, "quote": -1.03, "noun": -2.89, "len": -0.45, "oneword": -0.34, "by": 0.59,
-    "paren": 0.16, "freq": 0.4, "names": 0.26, "after": -0.36, "before": -1.75, "country": 2.33,
-    "nation": -0.76, "year": -0.85, "in": 0.52, "slot": 1.64, "joined": -3.55, "echo": 0.06,
-    "said": -0.15, "titled": 2.73, "head_in": 0.19, "head_near": -0.53, "headless": -0.73,
+    "overlap": 0.06, "own": 2.28, "psim": 2.04, "prox": 1.18, "trigprox": 0.97, "type": 2.26,
+    "inq": -0.96, "rr": 2.06, "sent0": 0.96, "title": -5.52, "title_notq": 4.12, "part": -0.64,
+    "isa": -3.76, "quote": -0.71, "noun": -2.6, "len": -0.43, "oneword": -0.45, "by": 0.55,
+    "paren": 0.27, "freq": 0.18, "names": 0.59, "after": -0.49, "before": -1.83, "country": 2.51,
+    "nation": -0.43, "year": -0.85, "in": 0.29, "slot": 1.69, "joined": -3.79, "echo": -0.09,
+    "said": 0.1, "titled": 2.69, "head_in": 0.29, "head_near": -0.29, "headless": -0.74,
 }  # fmt: skip
-WEIGHTS = tuple(_FITTED.get(name, 0.0) for name in FEATURES)
+WEIGHTS = tuple(_FITTED[name] for name in FEATURES)
 
 _TRUST = {
-    "bias": -5.09, "share": 3.59, "overlap": 2.21, "names": 0.96, "said": -1.08, "titled": 1.42, "slot": -0.19, "headless": 0.11,
+    "bias": -5.30, "share": 3.35, "overlap": 1.22, "names": 0.87, "said": 0.29, "titled": 1.85, "slot": -0.20, "headless": -0.08,
 }  # fmt: skip
 """A logistic fit of the chance that the best candidate is right, on the same questions and on
 those with the passage that answers taken away."""

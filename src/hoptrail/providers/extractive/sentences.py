@@ -16,13 +16,17 @@ _ABBREVIATION = re.compile(
     rf"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)|(?:\b[{UPPER}]\.)+[{UPPER}])\.$"
 )
 
+_LONGEST_ABBREVIATION = 16
+
 
 def sentences(text: str) -> list[Span]:
     """Give the sentences of a text with their places, at most `MOST_SENTENCES`."""
     found: list[Span] = []
     start = 0
     for match in _END.finditer(text):
-        if match.group()[0] == "." and _ABBREVIATION.search(text, start, match.start() + 1):
+        if match.group()[0] == "." and _ABBREVIATION.search(
+            text, max(start, match.start() - _LONGEST_ABBREVIATION), match.start() + 1
+        ):
             continue
         _add(found, text, start, match.end())
         start = match.end()
