@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -48,10 +48,12 @@ class ScriptedChatModel(BaseChatModel):
     """A chat model that answers from a script and remembers what it was asked.
 
     ``respond`` gives the text of an answer, or an exception to raise; ``script`` makes one from
-    tables. ``delay`` seconds pass before the first token, ``token_delay`` between two.
+    tables. ``wait`` is awaited and ``delay`` seconds pass before the first token, ``token_delay``
+    between two.
     """
 
     respond: Callable[[Asked], Scripted]
+    wait: Callable[[Asked], Awaitable[object]] | None = None
     delay: Callable[[Asked], float] = lambda _asked: 0.0
     token_delay: float = 0.0
     calls: list[Asked] = Field(default_factory=list)
@@ -78,6 +80,8 @@ class ScriptedChatModel(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         asked = Asked(messages, request_of(messages), time.monotonic())
         self.calls.append(asked)
+        if self.wait is not None:
+            await self.wait(asked)
         await asyncio.sleep(self.delay(asked))
         text = self.respond(asked)
         if isinstance(text, BaseException):

@@ -24,6 +24,7 @@ _QUOTES = " \"'“‘”’"
 _PLACED = (" in", " at", " of", " near", " from", " to", " the")
 _JOINED = re.compile(r"\s(?:in|on|to|for|and)\s")
 _LENGTH = re.compile(r"\d\s?(?:km|m|kilomet|met|mi|feet|ft)\w*$", re.IGNORECASE)
+_TIME = re.compile(r"(?:years?|months?|weeks?|days?|hours?|minutes?)$", re.IGNORECASE)
 _HOW_FAR = re.compile(
     r"\bhow (?:long|high|tall|deep|far|wide)\b|\b(?:height|length|depth) of\b", re.I
 )
@@ -112,10 +113,13 @@ def _fit_number(question: Question, c: Candidate, after: str) -> float:
     """Whether it is a number, with the unit of length or the things counted that are asked for."""
     if c.kind != "number":
         return -0.3 if c.kind == "date" else -1.0
-    if bool(_LENGTH.search(c.text)) != bool(_HOW_FAR.search(question.text)):
-        return -0.6
-    counted = "how many" in question.text.lower() and _first_stem(after) not in question.words
-    return 0.3 if counted else 1.0
+    measured = bool(_LENGTH.search(c.text))
+    if _HOW_FAR.search(question.text):
+        return 1.0 if measured or _TIME.search(c.text) else -0.6
+    if "how many" in question.text.lower():
+        counted = _first_stem(after) in question.words or not c.stems.isdisjoint(question.words)
+        return 1.0 if counted else -0.6 if measured else 0.3
+    return -0.6 if measured else 1.0
 
 
 def _near(places: Sequence[tuple[int, int]], c: Candidate) -> float:

@@ -39,7 +39,8 @@ _FITTED = {
 WEIGHTS = tuple(_FITTED[name] for name in FEATURES)
 
 _TRUST = {
-    "bias": -5.30, "share": 3.35, "overlap": 1.22, "names": 0.87, "said": 0.29, "titled": 1.85, "slot": -0.20, "headless": -0.08,
+    "bias": -5.30, "share": 3.35, "overlap": 1.22, "names": 0.87, "said": 0.29,
+    "titled": 1.85, "slot": -0.20, "headless": -0.08,
 }  # fmt: skip
 """A logistic fit of the chance that the best candidate is right, on the same questions and on
 those with the passage that answers taken away."""
@@ -47,7 +48,7 @@ those with the passage that answers taken away."""
 _SHOWN = frozenset({"river", "lake", "sea", "ocean", "mountain", "island", "bridge"})
 """Kinds of things that a text calls by their kind: any name will do for a city, not for a river."""
 _SHOWS = tuple(FEATURES.index(name) for name in ("head_in", "head_near", "slot"))
-_SAID, _TITLED, _SLOT = (FEATURES.index(name) for name in ("said", "titled", "slot"))
+_SAID, _TITLED, _SLOT, _TYPE = map(FEATURES.index, ("said", "titled", "slot", "type"))
 _UNSUPPORTED = 100.0
 
 _KIND = re.compile(r"^(?:is|was|are|were)\b.*\b(?:an?|the)\b", re.IGNORECASE)
@@ -114,10 +115,12 @@ def _scores(question: Question, values: Sequence[Sequence[float]]) -> list[float
 
 
 def _supported(question: Question, values: Sequence[float]) -> bool:
-    """Whether a sentence says something of what is asked, or stands under the right title.
+    """Whether a candidate is of the right kind, and its sentence says something of what is asked.
 
-    A title is not enough where a person is wanted: a passage names many, and says what each did.
+    Standing under the right title will do instead, but a title is not enough where a person is wanted: a passage names many, and says what each did.
     """
+    if question.wants in ("number", "date") and values[_TYPE] < 0:
+        return False
     if question.head in _SHOWN and not any(values[place] for place in _SHOWS):
         return False
     if values[_SAID]:

@@ -17,13 +17,13 @@ def listed(text: str) -> list[str]:
 
 STOP_WORDS = frozenset(
     listed(
-        """a about after all also am an and any are as at be because been before being both but by
-        can could did do does doing done during each for from further had has have having he her
-        here hers him his how i if in into is it its itself just many me more most much my no nor not of
-        off on once one only or other our out over own same she should so some such than that
-        the their them then there these they this those through to too under until up us very
-        was we were what when where which while who whom whose why will with would you your s t
-        d ll name called also located"""
+        """a about after all also am an and any are as at be because been before being both but
+        by can could did do does doing done during each for from further had has have having
+        he her here hers him his how i if in into is it its itself just many me more most much
+        my no nor not of off on once one only or other our out over own same she should so
+        some such than that the their them then there these they this those through to too
+        under until up us very was we were what when where which while who whom whose why will
+        with would you your s t d ll name called also located"""
     )
 )
 
