@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODEL := .models/all-MiniLM-L6-v2
+INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 QUESTION ?= Which river flows through the birthplace of the composer of The Magic Flute?
 
-.PHONY: help demo test lint fmt bench model live clean
+.PHONY: help demo test lint fmt bench model live served clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,15 +30,20 @@ fmt: $(STAMP) ## Format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Wall time against the critical path, and own cost per question
+bench: $(STAMP) ## Wall time against the critical path, own cost per question, EM and F1
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.answers
 
 model: $(MODEL)/model.onnx ## Real all-MiniLM-L6-v2 weights, for the tests marked `model`
-	$(BIN)/pip install --quiet --editable ".[local]"
+	$(INSTALL) --editable ".[local]"
 	$(BIN)/pytest -m model
 
 live: $(STAMP) ## Tests against a real Ollama (`ollama serve`) and Hugging Face (HF_TOKEN)
 	$(BIN)/pytest -m live
+
+served: $(STAMP) ## Tests against LangGraph's development server (installs langgraph-cli)
+	$(INSTALL) "langgraph-cli[inmem]"
+	$(BIN)/pytest -n0 -m langgraph_dev
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) .models .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
@@ -48,12 +54,11 @@ $(MODEL)/model.onnx: | $(STAMP)
 
 $(STAMP): pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --allow-existing --python '>=3.11' $(VENV) && \
-		uv pip install --quiet --python $(BIN)/python --editable . --group dev; \
+		uv venv --quiet --allow-existing --python '>=3.11' $(VENV); \
 	else \
 		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hoptrail needs Python 3.11 or newer: make PYTHON=python3.11 ...")' && \
 		$(PYTHON) -m venv $(VENV) && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev; \
+		$(INSTALL) --upgrade "pip>=25.1"; \
 	fi
+	$(INSTALL) --editable . --group dev
 	@touch $@

@@ -117,7 +117,8 @@ def _scores(question: Question, values: Sequence[Sequence[float]]) -> list[float
 def _supported(question: Question, values: Sequence[float]) -> bool:
     """Whether a candidate is of the right kind, and its sentence says something of what is asked.
 
-    Standing under the right title will do instead, but a title is not enough where a person is wanted: a passage names many, and says what each did.
+    Standing under the right title will do instead, but not where a person is wanted: a passage
+    names many, and says what each did.
     """
     if question.wants in ("number", "date") and values[_TYPE] < 0:
         return False
