@@ -11,49 +11,50 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import tempfile
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
-from hoptrail import Answer, Hoptrail, load_settings
-from hoptrail.evaluation import exact_match, f1
+from hoptrail import Hoptrail, load_settings
+from hoptrail.evaluation import Dataset, exact_match, f1, load_dataset
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-async def measure(questions: Path, docs: Path, backends: str, console: Console) -> None:
+async def measure(dataset: Dataset, docs: Path, backends: str, console: Console) -> None:
     """Ask every question, and print each answer beside its gold one, and the means."""
-    rows = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
-    table = Table(title=f"{questions.name}, n={len(rows)}, backends: {backends}")
+    questions = dataset.questions
+    table = Table(title=f"{dataset.name}, n={len(questions)}, backends: {backends}")
     for column in ("id", "type", "answer", "gold", "EM", "F1"):
         table.add_column(column, overflow="fold")
     scores: list[tuple[float, float]] = []
-    right_abstentions, unanswerable = 0, 0
+    abstained = 0
     with tempfile.TemporaryDirectory() as home:
         settings = load_settings(backends=backends, embedders="hash", home=Path(home))
         trail = Hoptrail(docs=docs, settings=settings)
-        for row in rows:
-            answer = await trail.aask(row["question"])
-            if row["answer"] is None:
-                unanswerable += 1
-                right_abstentions += answer.abstained
-                cells = ("-", "abstained" if answer.abstained else "WRONG")
-            else:
-                scores.append(_scores(answer, [row["answer"], *row["aliases"]]))
+        for question in track(questions, "asking", console=Console(stderr=True)):
+            answer = await trail.aask(question.question)
+            if question.answers:
+                scores.append(
+                    (
+                        exact_match(answer.short, question.answers),
+                        f1(answer.short, question.answers),
+                    )
+                )
                 cells = (f"{scores[-1][0]:.0f}", f"{scores[-1][1]:.2f}")
-            table.add_row(row["id"], row["type"], answer.short, row["answer"] or "-", *cells)
+            else:
+                abstained += answer.abstained
+                cells = ("-", "abstained" if answer.abstained else "WRONG")
+            gold = question.answer or "-"
+            table.add_row(question.id, question.type, answer.short, gold, *cells)
         trail.close()
     console.print(table)
     exact, overlap = (100 * sum(each) / len(scores) for each in zip(*scores, strict=True))
     console.print(f"EM {exact:.1f}  F1 {overlap:.1f}  (n={len(scores)} with an answer)")
-    console.print(f"abstained rightly: {right_abstentions} of {unanswerable} without an answer")
-
-
-def _scores(answer: Answer, gold: list[str]) -> tuple[float, float]:
-    return float(exact_match(answer.short, gold)), f1(answer.short, gold)
+    console.print(f"abstained rightly: {abstained} of {len(questions) - len(scores)} without one")
 
 
 def main() -> None:
@@ -63,7 +64,8 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=EXAMPLES / "corpus")
     parser.add_argument("--backends", default="extractive", help="as HOPTRAIL_BACKENDS")
     wish = parser.parse_args()
-    asyncio.run(measure(wish.questions, wish.docs, wish.backends, Console(width=110)))
+    dataset = load_dataset(wish.questions)
+    asyncio.run(measure(dataset, wish.docs, wish.backends, Console(width=110)))
 
 
 if __name__ == "__main__":

@@ -24,23 +24,29 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class GoldStep(BaseModel):
-    """One step of a gold decomposition; ``supporting`` is the id of its passage."""
+    """One step of a gold decomposition; ``supporting`` is the id of its passage.
+
+    ``answer`` is None where the corpus does not say.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     question: str
-    answer: str
+    answer: str | None
     supporting: str = ""
 
 
 class Question(BaseModel):
-    """A question with its right answers; ``supporting`` are the ids of its gold passages."""
+    """A question with its right answers; ``supporting`` are the ids of its gold passages.
+
+    ``answer`` is None when the corpus does not answer it: then an abstention is right.
+    """
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
 
     id: str
     question: str
-    answer: str
+    answer: str | None
     aliases: tuple[str, ...] = ()
     type: str = ""
     supporting: tuple[str, ...] = ()
@@ -48,15 +54,16 @@ class Question(BaseModel):
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Every right answer, the preferred one first."""
-        return (self.answer, *self.aliases)
+        """Every right answer, the preferred one first; none when it cannot be answered."""
+        return () if self.answer is None else (self.answer, *self.aliases)
 
     def gold_steps(self) -> list[str]:
         """Give the gold sub-questions, with the gold answers in place of ``#k``.
 
         MuSiQue's relation form (``X >> capital``) becomes words.
         """
-        answers = {number: step.answer for number, step in enumerate(self.decomposition, 1)}
+        gold = {number: step.answer for number, step in enumerate(self.decomposition, 1)}
+        answers = {number: answer for number, answer in gold.items() if answer is not None}
         return [fill(step.question.replace(" >> ", " "), answers) for step in self.decomposition]
 
 

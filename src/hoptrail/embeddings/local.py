@@ -26,6 +26,10 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "config.json")
 INSTALL = "pip install 'hoptrail[local]'"
 TOKENS = {"sentence-transformers/all-MiniLM-L6-v2": 256}
 """What a model was made for, where its published tokenizer cuts at another length (here 128)."""
+CACHE = (
+    "fastembed's cache: set HOPTRAIL_LOCAL_EMBEDDING_PATH to the model's folder, or fetch it once "
+    "with fastembed.TextEmbedding"
+)
 
 
 @dataclass(eq=False)
@@ -101,7 +105,7 @@ class LocalEmbedder(BatchedEmbedder):
             return model, _prepared(model, self.model)
         except Exception as error:  # noqa: BLE001 # onnxruntime's classes have no public base
             self._refuse(
-                f"{self.model} cannot be loaded from {self.path or 'the catalogue'} "
+                f"{self.model} cannot be loaded from {self.path or CACHE} "
                 f"({type(error).__name__}: {error})"
             )
 
