@@ -29,9 +29,10 @@ PRAGUE = Passage(
 
 def evidence(passage: Passage, rank: int, *, cited: bool) -> TracedEvidence:
     """One passage as a step got it."""
-    scores = {"bm25": 11.2 / rank, "dense": 0.71 / rank, "graph": 0.18 / rank}
+    fused = 0.033 / rank
+    scores = {"bm25": 11.2 / rank, "dense": 0.71 / rank, "fused": fused, "graph": 0.18 / rank}
     return TracedEvidence(
-        passage=passage, rank=rank, score=0.033 / rank, scores=scores, cited=cited
+        passage=passage, rank=rank, score=0.18 / rank, scores=scores, cited=cited
     )
 
 

@@ -11,19 +11,20 @@ from hoptrail.terminal.answer import place
 from hoptrail.terminal.marks import ACCENT, CITED, QUIET
 from hoptrail.trace import TracedEvidence
 
-RETRIEVERS = ("bm25", "dense", "graph")
+RETRIEVERS = ("bm25", "dense", "fused", "graph")
 _ROOMY = 80
 
 
 def evidence_table(evidence: Sequence[TracedEvidence], width: int) -> Table:
     """Give rank, scores and place of each passage; a dot marks those the answer cites.
 
-    On fewer than 80 columns only the fused score is shown.
+    On fewer than 80 columns, and for a retriever of the caller's, only the score it was ranked
+    by is shown.
     """
     seen = {name for item in evidence for name in item.scores}
     shown = [name for name in RETRIEVERS if name in seen] if width >= _ROOMY else []
     table = Table(box=None, header_style=QUIET, padding=(0, 1), pad_edge=False)
-    for head in ("#", "", *shown, "fused"):
+    for head in ("#", "", *(shown or ["score"])):
         table.add_column(head, justify="right", style=QUIET, no_wrap=True)
     table.add_column("passage")
     for item in evidence:
@@ -32,8 +33,7 @@ def evidence_table(evidence: Sequence[TracedEvidence], width: int) -> Table:
         table.add_row(
             Text(str(item.rank)),
             Text(CITED if item.cited else "", ACCENT),
-            *scores,
-            _score(item.score),
+            *(scores or [_score(item.score)]),
             Text(title, "" if item.cited else QUIET),
         )
     return table
