@@ -1,5 +1,7 @@
 """An answer that is streamed reads as the same answer given whole."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,29 @@ from hypothesis import strategies as st
 from hoptrail.reply import FinalStream, read_final
 
 WORDS = st.sampled_from(
-    ["Prague", " [2]", "[1, 3]", " [9]", "\n\n", " ", "born", " in", "[", "]", " [1", "<", ".", "é"]
+    [
+        "<think>",
+        "[2]</",
+        "think>",
+        "</think>",
+        "<TH",
+        "ink>",
+        "UN",
+        "Prague",
+        " [2]",
+        "[1, 3]",
+        " [9]",
+        "\n\n",
+        " ",
+        "born",
+        " in",
+        "[",
+        "]",
+        " [1",
+        "<",
+        ".",
+        "é",
+    ]
 )
 
 
@@ -16,11 +40,18 @@ def streamed(pieces: list[str], known: int) -> str:
     return "".join([stream.feed(piece) for piece in pieces] + [stream.rest()])
 
 
-@given(st.lists(WORDS, max_size=20), st.integers(0, 4))
-def test_any_stream_is_the_final_text(pieces: list[str], known: int) -> None:
-    final = read_final("".join(["Yes", *pieces]), known)
+@given(st.lists(WORDS, max_size=20), st.integers(0, 4), st.sampled_from(["Yes", ""]))
+def test_any_stream_is_the_final_text(pieces: list[str], known: int, first: str) -> None:
+    final = read_final("".join([first, *pieces]), known)
     if not final.abstained:
-        assert streamed(["Yes", *pieces], known) == final.text
+        assert streamed([first, *pieces], known) == final.text
+
+
+def test_a_long_answer_is_read_in_the_time_of_its_length() -> None:
+    pieces = ["So", *[" it is [1], as said,"] * 20_000]
+    began = time.perf_counter()
+    assert streamed(pieces, 1).count("[1]") == 20_000
+    assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])

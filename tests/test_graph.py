@@ -387,7 +387,8 @@ async def test_another_model_answers_anew(journal: Journal) -> None:
     await run_graph(model, journal)
     other = ScriptedChatModel(respond=script(["a?"], {"a?": "2"}))
     parts = Parts(model=other, journal=journal, policy="another", search=find)
-    output = await build_graph(parts).compile().ainvoke({"question": "q"}, named("r1"))
+    given: Question = {"question": "Which river?"}
+    output = await build_graph(parts).compile().ainvoke(given, named("r1"))
     assert output["answer"] == "2 [1]"
 
 

@@ -35,7 +35,10 @@ def test_what_is_written_is_there_for_the_next_process(journal: Journal) -> None
 
 def test_an_admitted_run_keeps_its_question(journal: Journal) -> None:
     journal.admit("r1", "first", {"a": 1}).release()
-    journal.admit("r1", "second", {"a": 2}).release()
+    journal.admit("r1", "first", {"a": 2}).release()
+    with pytest.raises(HoptrailError, match="first"):
+        journal.admit("r1", "second", {"a": 2})
+    assert not journal.alive("r1")
     assert (journal.run("r1").question, journal.run("r1").options) == ("first", {"a": 1})
 
 

@@ -67,6 +67,14 @@ class TestAnswers:
         assert len(texts) >= 4
         assert chunks[-1].message.response_metadata["finish_reason"] == "stop"
 
+    async def test_what_arrives_together_is_one_piece(self, provider: LoopbackProvider) -> None:
+        """Nothing waits for it, and nothing of the text is lost."""
+        words = " ".join(map(str, range(300)))
+        provider.ollama.answer(words)
+        chunks = [chunk async for chunk in backend(provider).stream(ASKED, PLAIN)]
+        assert "".join(str(chunk.message.text) for chunk in chunks) == words
+        assert len(chunks) < 150
+
     async def test_a_limit_that_cut_the_text_is_told(self, provider: LoopbackProvider) -> None:
         """A text cut by num_predict is an answer with a warning."""
         provider.ollama.answer(Reply("one two", finish_reason="length"))

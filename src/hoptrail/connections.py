@@ -12,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import cache
 from typing import Generic, TypeVar
 
 import httpx
+
+from hoptrail.backend import CallLimits
+from hoptrail.transport import AiohttpTransport
 
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of one response; no answer of a model is larger."""
@@ -25,6 +28,7 @@ MAX_LINE = 1024 * 1024
 MAX_REFUSAL = 64 * 1024
 """Bytes that are read of a response that is not 200."""
 
+_HEADERS = {"accept-encoding": "identity", "user-agent": "hoptrail"}
 _STREAMED = ("text/event-stream", "application/x-ndjson")
 
 T = TypeVar("T")
@@ -102,14 +106,41 @@ async def refuse(response: httpx.Response) -> None:
     raise HttpRefusal(response.status_code, response.headers, text)
 
 
-def shared_transport() -> httpx.AsyncBaseTransport:
-    """Give the running loop's transport, for a vendor's client that brings its own shell."""
-    return _POOLS.get().transport
-
-
 def shared_client() -> httpx.AsyncClient:
     """Give the running loop's client."""
     return _POOLS.get().client
+
+
+@asynccontextmanager
+async def posted(
+    url: httpx.URL, body: object, headers: Mapping[str, str], limits: CallLimits
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Post JSON, and give the body of the answer piece by piece, as it arrives.
+
+    Cookies, redirects, decoders and hooks are what we never use and what makes half the cost of
+    an httpx client, so the request goes straight to the transport.
+
+    Raises:
+        HttpRefusal: the status is not 200.
+    """
+    timeout = httpx.Timeout(max(limits.first_token, limits.idle), connect=limits.connect)
+    request = httpx.Request(
+        "POST",
+        url,
+        headers={**_HEADERS, **headers},
+        json=body,
+        extensions={"timeout": timeout.as_dict()},
+    )
+    response = await _POOLS.get().transport.handle_async_request(request)
+    try:
+        await refuse(response)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        parts = aiter(response.stream)
+        assert isinstance(parts, AsyncGenerator)
+        async with aclosing(parts):
+            yield parts
+    finally:
+        await response.aclose()
 
 
 async def aclose_all() -> None:
@@ -121,12 +152,12 @@ async def aclose_all() -> None:
 
 class _Pool:
     def __init__(self) -> None:
-        self.transport = _Guarded(httpx.AsyncHTTPTransport(verify=ssl_context()))
+        self.transport = _Guarded(AiohttpTransport(ssl_context()))
         self.client = httpx.AsyncClient(
             transport=self.transport,
             trust_env=False,
             follow_redirects=False,
-            headers={"accept-encoding": "identity"},
+            headers=_HEADERS,
         )
         # asyncio has no hook for the end of a loop, but it closes the async generators that
         # were started in it: this one closes the pool.

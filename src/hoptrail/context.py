@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hoptrail.errors import HoptrailError
+from hoptrail.characters import whole
+from hoptrail.errors import HoptrailError, RetrievalError
 from hoptrail.evidence import Evidence, Retrieval
 from hoptrail.prompts import passage_line
 from hoptrail.request import EarlierAnswer
@@ -19,6 +20,9 @@ MOST_SIMILAR_ANSWERS = 2
 EARLIER_SHARE = 0.25
 """Largest share of the token budget that answers not referred to may take."""
 _CHARACTERS_PER_TOKEN = 4
+_SHORTEST_CUT = 800
+"""Characters that the best passage gets even where earlier answers fill the budget."""
+_TEXTS = ("id", "text", "title", "source")
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,26 @@ async def gather_context(
     room = max(0, parts.context_tokens * _CHARACTERS_PER_TOKEN - spent)
     evidence = _within(retrieval.evidence, room)
     warnings = [*retrieval.warnings, *unmatched]
-    if len(evidence) < len(retrieval.evidence):
+    if evidence != retrieval.evidence:
         warnings.append(
             f"{len(retrieval.evidence) - len(evidence)} of {len(retrieval.evidence)} passages "
-            f"left out: the step's context is limited to {parts.context_tokens} tokens"
+            f"left out or cut: the step's context is limited to {parts.context_tokens} tokens"
         )
     retrieval = retrieval.model_copy(update={"evidence": evidence})
     return Context(retrieval, earlier, tuple(warnings))
 
 
 async def _search(parts: Parts, asked: str, k: int) -> Retrieval:
-    return Retrieval(mode="none") if parts.search is None else await parts.search(asked, k)
+    if parts.search is None:
+        return Retrieval(mode="none")
+    try:
+        found = await parts.search(asked, k)
+    except HoptrailError:
+        raise
+    except Exception as error:
+        # A caller's search may raise anything; it is the failure of this one step.
+        raise RetrievalError(f"the search failed: {type(error).__name__}: {error}") from error
+    return found.model_copy(update={"evidence": tuple(map(_whole, found.evidence))})
 
 
 async def _similar(
@@ -66,13 +79,14 @@ async def _similar(
         return (), ()
     try:
         cosines = await parts.similarity(asked, [f"{step.asked} {step.answer}" for step in others])
-    except HoptrailError as error:
-        return (), (f"earlier answers were not compared: {error}",)
-    nearest = sorted(zip(cosines, others, strict=True), key=lambda pair: -pair[0])
+        nearest = sorted(zip(cosines, others, strict=True), key=lambda pair: -pair[0])
+    except Exception as error:  # noqa: BLE001 # a caller's embeddings may raise anything
+        return (), (f"earlier answers were not compared: {type(error).__name__}: {error}",)
     chosen, room = [], EARLIER_SHARE * parts.context_tokens * _CHARACTERS_PER_TOKEN
     for cosine, step in nearest[:MOST_SIMILAR_ANSWERS]:
-        room -= len(step.asked) + len(step.answer)
-        if cosine >= SIMILARITY_FLOOR and room >= 0:
+        size = len(step.asked) + len(step.answer)
+        if cosine >= SIMILARITY_FLOOR and size <= room:
+            room -= size
             chosen.append(_earlier(step, "similar", round(float(cosine), 4)))
     return tuple(chosen), ()
 
@@ -90,11 +104,27 @@ def _earlier(step: StepTrace, reason: str, similarity: float | None = None) -> E
 
 
 def _within(evidence: Sequence[Evidence], characters: int) -> tuple[Evidence, ...]:
-    # The best passage always goes in, however long: a step without any could only abstain.
     kept: list[Evidence] = []
     for item in evidence:
-        characters -= len(passage_line(item))
-        if characters < 0 and kept:
-            break
+        size = len(passage_line(item))
+        if size > characters:
+            # A step without any passage could only abstain: the best one goes in, cut.
+            return tuple(kept) or (_cut(item, max(characters, _SHORTEST_CUT)),)
+        characters -= size
         kept.append(item)
     return tuple(kept)
+
+
+def _cut(item: Evidence, characters: int) -> Evidence:
+    passage = item.passage
+    text = passage.text[:characters]
+    short = passage.model_copy(update={"text": text, "end": passage.start + len(text)})
+    return item if text == passage.text else item.model_copy(update={"passage": short})
+
+
+def _whole(item: Evidence) -> Evidence:
+    passage = item.passage
+    texts = {name: whole(getattr(passage, name)) for name in _TEXTS}
+    if all(texts[name] is getattr(passage, name) for name in _TEXTS):
+        return item
+    return item.model_copy(update={"passage": passage.model_copy(update=texts)})

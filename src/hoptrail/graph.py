@@ -12,7 +12,7 @@ needs is in the journal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Literal
 
 from langchain_core.runnables import RunnableLambda
@@ -34,6 +34,12 @@ from hoptrail.trace import StepTrace
 
 RUN_ID = "hoptrail_run_id"
 """The key of ``config["configurable"]`` that names a run; one begun before is resumed."""
+LEAVING = "__hoptrail_leaving"
+"""The key of ``config["configurable"]`` for an `AsyncExitStack` of the caller's.
+
+A node ends its run when it fails or is cancelled; a graph that is left between two nodes leaves
+that to the stack.
+"""
 
 Tell = Callable[[Event], None]
 Node = Callable[["State", Tell], Coroutine[None, None, dict[str, object]]]
@@ -94,9 +100,8 @@ class MultiHop:
     async def decompose(self, state: State, tell: Tell) -> dict[str, object]:
         """Open the run and its plan; return when the first step is known."""
         run_id = str(get_config()["configurable"].get(RUN_ID) or new_run_id())
-        run = await open_run(self.parts, run_id, state["question"], tell)
-        planning = Planning(run)
-        async with run.guarded():
+        planning = await self._open(run_id, state["question"], tell)
+        async with planning.run.guarded():
             steps = await planning.open(whole=self.parts.approve)
         return {
             "run_id": run_id,
@@ -113,27 +118,27 @@ class MultiHop:
         if (live := state.get("live")) is not None:
             await live.run.pause()
         decision = interrupt({"plan": state["plan"], "run_id": state["run_id"]})
-        run = await open_run(self.parts, state["run_id"], state["question"], tell)
-        async with run.guarded():
-            planning = Planning(run, given=_given_plan(decision, state))
+        given = _given_plan(decision, state)
+        planning = await self._open(state["run_id"], state["question"], tell, given)
+        async with planning.run.guarded():
             steps = await planning.open(whole=True)
         return {"plan": [step.model_dump(mode="json") for step in steps], "live": planning}
 
     async def solve(self, state: State, tell: Tell) -> dict[str, object]:
         """Answer the steps, each the moment the answers it refers to exist."""
-        planning = await self._live(state, tell)
-        run = planning.run
-        async with run.guarded():
-            steps = planning.steps() if state["round"] == 0 else steps_of_round(run, state["round"])
-            await solve_steps(run, steps)
-        return {"plan": [_planned(step) for step in run.trace.steps], "live": planning}
+        planning = await self._live(state, tell, solved=state["round"])
+        async with planning.run.guarded():
+            await _solve_round(planning, state["round"])
+        steps = planning.run.trace.steps
+        return {"plan": [_planned(step) for step in steps], "live": planning}
 
     def after_solving(self, state: State) -> Literal["revise", "synthesize"]:
         """Ask differently for what found nothing, as often as the settings allow."""
         live = state["live"]
         assert live is not None  # solve has just put it there
         run = live.run
-        lacking = any(step.status == "abstained" for step in run.trace.steps)
+        asked = [step for step in run.trace.steps if step.round == state["round"]]
+        lacking = any(step.status == "abstained" for step in asked)
         may = state["round"] < self.parts.revisions and self.parts.search is not None
         room = len(run.trace.steps) < self.parts.budget.max_steps
         spent = run.ledger.stopped_by is not None
@@ -141,15 +146,15 @@ class MultiHop:
 
     async def revise(self, state: State, tell: Tell) -> dict[str, object]:
         """Plan what is left of the question anew, from what was found and what was not."""
-        planning = await self._live(state, tell)
-        run, round_ = planning.run, state["round"] + 1
-        async with run.guarded():
-            await revise_plan(run, round_)
+        round_ = state["round"] + 1
+        planning = await self._live(state, tell, solved=round_)
+        async with planning.run.guarded():
+            await revise_plan(planning.run, round_)
         return {"round": round_, "live": planning}
 
     async def synthesize(self, state: State, tell: Tell) -> dict[str, object]:
         """Write the answer from the steps' answers, or say what is missing."""
-        run = (await self._live(state, tell)).run
+        run = (await self._live(state, tell, solved=state["round"] + 1)).run
         async with run.guarded():
             final, stop_reason = await final_answer(run)
             trace = run.trace
@@ -166,18 +171,37 @@ class MultiHop:
             "live": None,
         }
 
-    async def _live(self, state: State, tell: Tell) -> Planning:
-        """Give the open run; after a restart from a checkpoint, take it up from the journal."""
+    async def _open(
+        self, run_id: str, question: str, tell: Tell, given: Sequence[str] = ()
+    ) -> Planning:
+        planning = Planning(await open_run(self.parts, run_id, question, tell), given)
+        leaving = get_config()["configurable"].get(LEAVING)
+        if leaving is not None:
+            leaving.push_async_callback(planning.leave)
+        return planning
+
+    async def _live(self, state: State, tell: Tell, *, solved: int) -> Planning:
+        """Give the open run; after a restart from a checkpoint, take it up from the journal.
+
+        ``solved`` is how many rounds of steps had ended where the checkpoint was made.
+        """
         live = state.get("live")
         if live is not None:
             live.run.tell = tell
             return live
-        run = await open_run(self.parts, state["run_id"], state["question"], tell)
-        planning = Planning(run)
-        if state["round"] > 0:
-            async with run.guarded():
-                await solve_steps(run, planning.steps())
+        planning = await self._open(state["run_id"], state["question"], tell)
+        async with planning.run.guarded():
+            for round_ in range(state["round"] + 1):
+                if round_ > 0:
+                    await revise_plan(planning.run, round_)
+                if round_ < solved:
+                    await _solve_round(planning, round_)
         return planning
+
+
+async def _solve_round(planning: Planning, round_: int) -> None:
+    run = planning.run
+    await solve_steps(run, steps_of_round(run, round_) if round_ else planning.steps())
 
 
 def _sync_and_async(node: Node) -> RunnableLambda[State, dict[str, object]]:

@@ -80,9 +80,20 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hoptrail-journal")
 
     async def off_loop(self, method: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Run a method of this journal on its thread; calls keep their order."""
+        """Run a method of this journal on its thread; calls keep their order.
+
+        Whoever is cancelled while waiting leaves the method to its end: what was handed in is
+        written.
+
+        Raises:
+            HoptrailError: the disk refused; the other errors are those of the method.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: method(*args, **kwargs))
+        work = loop.run_in_executor(self._thread, lambda: method(*args, **kwargs))
+        try:
+            return await asyncio.shield(work)
+        except (sqlite3.Error, OSError) as error:
+            raise HoptrailError(f"the journal in {self.folder} is not usable: {error}") from error
 
     def close(self) -> None:
         """Finish what is under way and close the files; the journal is not used afterwards."""
@@ -90,21 +101,34 @@ class Journal:
         self._files.close()
 
     def admit(self, run_id: str, question: str, options: dict[str, object]) -> FileLock:
-        """Commit the run's row and take its lock; the caller releases the lock at the end.
+        """Commit the run's row and take its lock; the caller gives it back with `let_go`.
 
         Raises:
             RunBusy: another process, or another task of this one, is working on the run.
+            HoptrailError: the run is one of another question.
         """
         lock = self._lock(run_id)
         now = time.time()
-        with self._writing() as connection:
-            connection.execute(
-                "INSERT INTO runs (run_id, question, options, status, created, updated)"
-                " VALUES (?, ?, ?, 'running', ?, ?) ON CONFLICT (run_id) DO UPDATE"
-                " SET status = 'running', updated = excluded.updated",
-                (run_id, question, json.dumps(options), now, now),
-            )
+        try:
+            with self._writing() as connection:
+                connection.execute(
+                    "INSERT INTO runs (run_id, question, options, status, created, updated)"
+                    " VALUES (?, ?, ?, 'running', ?, ?) ON CONFLICT (run_id) DO UPDATE"
+                    " SET status = 'running', updated = excluded.updated",
+                    (run_id, question, json.dumps(options), now, now),
+                )
+                _check_question(self.run(run_id), question)
+        except BaseException:
+            lock.release()
+            raise
         return lock
+
+    def let_go(self, trace: Trace, lock: FileLock) -> None:
+        """Commit how a run stands, and release its lock whatever happens."""
+        try:
+            self.finish(trace)
+        finally:
+            lock.release()
 
     def entries(self, run_id: str) -> dict[str, str]:
         """Give the finished work of a run: key -> JSON."""
@@ -223,7 +247,12 @@ class _Transaction:
         return self._connection
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connection.execute("ROLLBACK" if kind else "COMMIT")
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -249,6 +278,13 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _row(row: sqlite3.Row) -> RunRow:
     fields = dict(row)
     return RunRow.model_validate(fields | {"options": json.loads(fields["options"])})
+
+
+def _check_question(row: RunRow, question: str) -> None:
+    if row.question != question:
+        raise HoptrailError(
+            f"run {row.run_id} asks {row.question[:200]!r}: another question needs another run"
+        )
 
 
 def _check_run_id(run_id: str) -> None:

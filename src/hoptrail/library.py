@@ -42,26 +42,36 @@ class Library:
         Raises:
             RetrievalError: the documents or the index cannot be read.
         """
-        report = None
         async with self._opening:
-            if self.docs:
-                report = await ingest(
-                    self.docs, self.folder, embedders=self._embedders, progress=progress
-                )
-            elif not self.folder.exists():
-                raise RetrievalError(
-                    f"there is no index at {self.folder}: `hoptrail ingest PATH --index "
-                    f"{self.folder}` makes one"
-                )
-            self._index = await asyncio.to_thread(Index.open, self.folder)
-        return report
+            return await self._prepare(progress)
+
+    async def open(self) -> Index:
+        """Give the index, brought up to date once; raises as `prepare`."""
+        if self._index is None:
+            async with self._opening:
+                if self._index is None:
+                    await self._prepare(None)
+        assert self._index is not None  # _prepare has opened it
+        return self._index
 
     async def search(self, question: str, k: int) -> Retrieval:
         """Give the best ``k`` passages for a question."""
-        if self._index is None:
-            await self.prepare()
-        assert self._index is not None  # prepare has opened it
-        return await self._index.search(question, k=k, embedders=self._embedders)
+        index = await self.open()
+        return await index.search(question, k=k, embedders=self._embedders)
+
+    async def _prepare(self, progress: Progress | None) -> IngestReport | None:
+        report = None
+        if self.docs:
+            report = await ingest(
+                self.docs, self.folder, embedders=self._embedders, progress=progress
+            )
+        elif not self.folder.exists():
+            raise RetrievalError(
+                f"there is no index at {self.folder}: `hoptrail ingest PATH --index "
+                f"{self.folder}` makes one"
+            )
+        self._index = await asyncio.to_thread(Index.open, self.folder)
+        return report
 
     def close(self) -> None:
         """Close the index."""

@@ -6,6 +6,8 @@ import re
 
 from pydantic_core import from_json
 
+from hoptrail.characters import whole
+
 MAX_CHARACTERS = 1_000_000
 """Longer texts are not looked at: no reply of a model is a megabyte."""
 
@@ -20,7 +22,7 @@ def without_thinking(text: str) -> str:
 
 def read_json(text: str) -> object | None:
     """Give the first JSON object or list in a text, completed where it was cut, or None."""
-    text = without_thinking(text[:MAX_CHARACTERS])
+    text = without_thinking(whole(text[:MAX_CHARACTERS]))
     fenced = _FENCE.search(text)
     for candidate in (fenced.group(1) if fenced else "", text):
         value = _first_value(candidate)

@@ -40,13 +40,15 @@ class Step(BaseModel):
 class Plan(BaseModel):
     """Steps in an order in which each comes after those it depends on.
 
-    ``repairs`` says, in sentences, what was wrong with the text the plan was read from.
+    ``repairs`` says, in sentences, what was wrong with the text the plan was read from,
+    ``left_out`` how many of its steps were over the limit.
     """
 
     model_config = ConfigDict(frozen=True)
 
     steps: tuple[Step, ...]
     repairs: tuple[str, ...] = ()
+    left_out: int = 0
 
 
 def references(text: str) -> tuple[int, ...]:
@@ -107,7 +109,8 @@ def read_plan(
         return Plan(steps=(step,), repairs=_shortened(repairs))
     steps = drafts.finished(max_steps)
     notes = [note] if note else []
-    return Plan(steps=steps, repairs=_shortened([*notes, *drafts.repairs]))
+    left_out = len(drafts.questions) - len(steps)
+    return Plan(steps=steps, repairs=_shortened([*notes, *drafts.repairs]), left_out=left_out)
 
 
 class PlanReader:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from hoptrail.events import PlanFinished, PlanRestarted, StepPlanned
@@ -31,25 +32,34 @@ class Planning:
         self._given = given
         self.plan: Plan | None = None
         self._steps = self._make()
-        self._waiting: list[Step | Voided] = []
+        self._waiting: list[Step] = []
 
     async def open(self, *, whole: bool = False) -> tuple[Step, ...]:
         """Wait for the first step, or for the whole plan, and give what is known."""
         async for item in self._steps:
-            self._waiting.append(item)
-            if not whole and isinstance(item, Step):
-                break
-        return tuple(item for item in self._waiting if isinstance(item, Step))
+            if isinstance(item, Voided):
+                self._waiting.clear()
+            else:
+                self._waiting.append(item)
+                if not whole:
+                    break
+        return tuple(self._waiting)
 
     async def steps(self) -> AsyncIterator[Step | Voided]:
         """Give each step as it becomes certain, from the first one on."""
         waiting, self._waiting = self._waiting, []
-        for item in waiting:
-            yield item
+        for step in waiting:
+            yield step
         async for item in self._steps:
             yield item
 
-    async def _make(self) -> AsyncIterator[Step | Voided]:
+    async def leave(self) -> None:
+        """Let go of a run that nobody sees through; one that has ended is left as it is."""
+        self.run.tell = lambda _event: None  # the graph that told has been left
+        await self._steps.aclose()
+        await self.run.stop(asyncio.CancelledError())
+
+    async def _make(self) -> AsyncGenerator[Step | Voided, None]:
         plan = await self._without_asking()
         if plan is None:
             async for item in self._ask():
@@ -91,7 +101,9 @@ class Planning:
             if isinstance(piece, Restarted):
                 reader = self._reader()
                 given = 0
+                run.trace.voided += run.trace.steps
                 run.trace.steps.clear()
+                run.failures.clear()
                 run.tell(PlanRestarted(piece.why))
                 yield Voided()
                 continue
@@ -107,10 +119,17 @@ class Planning:
 
     def _finished(self, plan: Plan, given: int) -> list[Step]:
         self.plan = plan
-        self.run.trace.plan.repairs = list(plan.repairs)
+        note_repairs(self.run, plan)
         late = [enter_step(self.run, step) for step in plan.steps[given:]]
         self.run.tell(PlanFinished(plan.repairs, self.run.trace.plan.source))
         return late
+
+
+def note_repairs(run: Run, plan: Plan) -> None:
+    """Enter into the trace what was wrong with a plan; one that was cut spent the budget."""
+    run.trace.plan.repairs += plan.repairs
+    if plan.left_out:
+        run.ledger.stopped_by = run.ledger.stopped_by or "steps"
 
 
 def enter_step(run: Run, step: Step, round_: int = 0) -> Step:

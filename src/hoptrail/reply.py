@@ -14,7 +14,10 @@ from hoptrail.request import StepReply
 
 _LONGEST_PLAIN_ANSWER = 300
 _MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-_HALF_MARK = re.compile(r"\s*(?:\[[\d,\s]*|<[a-z]*)\Z")
+_HALF_MARK = re.compile(r"\s*\[[\d,\s]*\Z")
+_THINKING_TAG = re.compile(r"</?think>", re.IGNORECASE)
+_HALF_TAG = re.compile(r"</?[a-z]{0,5}\Z", re.IGNORECASE)
+_MARKER = UNANSWERABLE.rstrip(":")
 _NO_ANSWER = re.compile(
     r"unknown|unanswerable|none|n/?a|null|no answer"
     r"|(?:i (?:do not|don't) know|no (?:information|evidence|answer (?:is|was|can))|not (?:found"
@@ -78,59 +81,87 @@ def without_marks(text: str) -> str:
 def read_final(text: str, known: int) -> FinalText:
     """Read a synthesis over passages numbered 1 to ``known``; marks of others are taken out."""
     text = without_thinking(text).strip()
-    marker = UNANSWERABLE.rstrip(":")
-    if text.upper().startswith(marker):
-        missing = without_marks(text[len(marker) :].lstrip(": ")).strip()
+    if text.upper().startswith(_MARKER):
+        missing = without_marks(text[len(_MARKER) :].lstrip(": ")).strip()
         return FinalText("", missing, (), True)
-    text, cited = _own_numbers(text, known)
+    own: dict[int, int] = {}
+    text = _own_numbers(text, known, own).strip()
     short = without_marks(text.partition("\n")[0]).strip("*. ")
     if not short or says_nothing(short):
         return FinalText("", without_marks(text), (), True)
-    return FinalText(short, text, cited, False)
+    return FinalText(short, text, tuple(own), False)
 
 
 class FinalStream:
     """A synthesis while it is written, in the words and numbers that `read_final` will give it.
 
-    What may still change is held back: half a mark, white space at the end, and an abstention,
-    which is no answer to show.
+    What may still change is held back: thinking, half a mark, white space at the end, and an
+    abstention, which is no answer to show. Each character is read once or twice, however long
+    the text is.
     """
 
     def __init__(self, known: int) -> None:
         self._known = known
+        self._own: dict[int, int] = {}
+        self._thinking = False
+        self._raw = ""
         self._text = ""
-        self._shown = 0
+        self._is_answer = False
+        self._space: str | None = None
 
     def feed(self, piece: str) -> str:
         """Take a piece of the model's text; give what can be shown now."""
-        self._text += piece
-        return self._new(_HALF_MARK.sub("", self._text.rstrip()))
+        self._raw += piece
+        self._text += self._outside_thinking()
+        certain = _HALF_MARK.sub("", self._text.rstrip())
+        begun = certain.lstrip().upper()[: len(_MARKER)]
+        return "" if _MARKER.startswith(begun) and not self._is_answer else self._shown(certain)
 
     def rest(self) -> str:
         """Give what was held back, at the end of the text."""
-        return self._new(self._text)
+        text = self._text if self._thinking else self._text + self._raw
+        abstains = text.lstrip().upper().startswith(_MARKER) and not self._is_answer
+        return "" if abstains else self._shown(text)
 
-    def _new(self, text: str) -> str:
-        text = without_thinking(text).strip()
-        marker = UNANSWERABLE.rstrip(":")
-        if marker.startswith(text.upper()[: len(marker)]):
-            return ""
-        shown, _ = _own_numbers(text, self._known)
-        new, self._shown = shown[self._shown :], len(shown)
-        return new
+    def _outside_thinking(self) -> str:
+        """Take off the raw text all but half a tag at its end; give what is no thinking."""
+        outside, start = [], 0
+        for tag in _THINKING_TAG.finditer(self._raw):
+            closes = tag[0].startswith("</")
+            if closes and self._thinking:
+                self._thinking, start = False, tag.end()
+            elif not (closes or self._thinking):
+                self._thinking = True
+                outside.append(self._raw[start : tag.start()])
+        half = _HALF_TAG.search(self._raw)
+        end = half.start() if half else len(self._raw)
+        if not self._thinking:
+            outside.append(self._raw[start:end])
+        self._raw = self._raw[end:]
+        return "".join(outside)
+
+    def _shown(self, text: str) -> str:
+        """Take a text that is certain; give it but for the white space around the whole."""
+        self._is_answer = True
+        self._text = self._text[len(text) :]
+        own = _own_numbers(text, self._known, self._own)
+        own = own.lstrip() if self._space is None else self._space + own
+        shown = own.rstrip()
+        if shown:
+            self._space = own[len(shown) :]
+        return shown
 
 
-def _own_numbers(text: str, known: int) -> tuple[str, tuple[int, ...]]:
-    """Give a text with its marks numbered 1, 2, … and the numbers they had in the prompt."""
-    cited = tuple(number for number in cited_numbers(text) if 1 <= number <= known)
-    renumbered = {old: new for new, old in enumerate(cited, start=1)}
-    return _MARK.sub(lambda mark: _renumbered(mark, renumbered), text).strip(), cited
+def _own_numbers(text: str, known: int, own: dict[int, int]) -> str:
+    """Give a text with its marks numbered anew; ``own`` holds and takes the new number of each."""
 
+    def renumbered(mark: re.Match[str]) -> str:
+        cited = [old for old in map(int, mark[1].split(",")) if 1 <= old <= known]
+        numbers = [own.setdefault(old, len(own) + 1) for old in cited]
+        space = " " if numbers and mark[0][0].isspace() else ""
+        return space + "".join(f"[{number}]" for number in numbers)
 
-def _renumbered(mark: re.Match[str], numbers: dict[int, int]) -> str:
-    kept = [numbers[old] for old in map(int, mark.group(1).split(",")) if old in numbers]
-    space = " " if kept and mark.group(0)[0].isspace() else ""
-    return space + "".join(f"[{number}]" for number in kept)
+    return _MARK.sub(renumbered, text)
 
 
 def _from_object(value: dict[str, object]) -> StepReply | None:
@@ -147,7 +178,7 @@ def _from_object(value: dict[str, object]) -> StepReply | None:
         return StepReply(
             reasoning=str(value.get("reasoning") or ""),
             found=_truth(value.get("found", True)),
-            answer="" if answer is None else without_marks(str(answer)),
+            answer="" if answer is None else _on_one_line(str(answer)),
             passages=tuple(dict.fromkeys(filter(None, map(_number, numbers)))),
         )
     except ValidationError:
@@ -158,8 +189,13 @@ def _from_plain(text: str) -> StepReply | None:
     plain = without_thinking(text).strip()
     if not plain or len(plain) > _LONGEST_PLAIN_ANSWER or plain[0] in "{[":
         return None
-    answer = without_marks(re.sub(r"(?i)\A(?:final )?answer:\s*", "", plain))
+    answer = _on_one_line(re.sub(r"(?i)\A(?:final )?answer:\s*", "", plain))
     return StepReply(answer=answer.rstrip("."), passages=cited_numbers(plain))
+
+
+def _on_one_line(answer: str) -> str:
+    # An answer stands in later prompts: it must not be able to open a line of its own there.
+    return " ".join(without_marks(answer).split())
 
 
 def _truth(value: object) -> bool:

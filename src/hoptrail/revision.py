@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from hoptrail.errors import HoptrailError
 from hoptrail.loose_json import read_json
 from hoptrail.plan import Step, read_plan
-from hoptrail.planning import Voided, enter_step
+from hoptrail.planning import Voided, enter_step, note_repairs
 from hoptrail.request import RevisionRequest
 from hoptrail.run import Run
 from hoptrail.synthesis import outcome
@@ -29,7 +29,7 @@ async def revise_plan(run: Run, round_: int) -> None:
         return
     known = [step.id for step in steps if step.status == "answered"]
     plan = read_plan(text, run.trace.question, first_id=first, known=known, max_steps=room)
-    run.trace.plan.repairs += plan.repairs
+    note_repairs(run, plan)
     if [step.question for step in plan.steps] == [run.trace.question]:
         return  # nothing new: it is what began the run, or a text that holds no plan
     for step in plan.steps:

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from hoptrail.budget import Budget, Ledger
+from hoptrail.characters import whole
 from hoptrail.errors import BackendUnavailable, BudgetExceeded, HoptrailError
 from hoptrail.events import Event, RunFinished, RunStarted
 from hoptrail.evidence import Retrieval
@@ -82,6 +83,7 @@ class Run:
         self.failures: list[HoptrailError] = []
         self.tell: Callable[[Event], None] = lambda _event: None
         self._lock = lock
+        self._over = False
         self._calls_at_once = asyncio.Semaphore(parts.concurrency)
         self._started = time.perf_counter()
         self._saved = self._started
@@ -125,7 +127,7 @@ class Run:
         """
         messages = render(request)
         async with self._call(purpose, messages, calls) as call:
-            async with self._until_deadline(purpose) as options:
+            async with self.until_deadline(purpose) as options:
                 message = await self.parts.model.ainvoke(messages, **options)
             self._record(call, message)
         return call.output
@@ -136,18 +138,18 @@ class Run:
         """Put a request to the model and give its reply piece by piece; raises as `ask`."""
         messages = render(request)
         async with self._call(purpose, messages, calls) as call:
-            whole: AIMessageChunk | None = None
+            chunks: list[AIMessageChunk] = []
             text: list[str] = []
             async for chunk in self._chunks(purpose, messages):
-                whole = chunk if whole is None else _joined(whole, chunk)
+                chunks.append(chunk)
                 if restart := chunk.response_metadata.get("attempt_restarted"):
                     text.clear()
                     yield Restarted(_why(restart))
-                elif piece := str(chunk.text):
+                elif piece := whole(str(chunk.text)):
                     text.append(piece)
                     call.first_token_ms = call.first_token_ms or self.now()
                     yield piece
-            self._record(call, whole or AIMessage(""), "".join(text))
+            self._record(call, _joined(chunks), "".join(text))
 
     async def finish(self, status: RunStatus, stop_reason: str) -> None:
         """End the run and commit how it ended."""
@@ -157,14 +159,18 @@ class Run:
         trace.usage.input_tokens = self.ledger.input_tokens
         trace.usage.output_tokens = self.ledger.output_tokens
         trace.usage.wall_ms = self.now()
-        await self.parts.journal.off_loop(self.parts.journal.finish, trace)
-        self._lock.release()
+        await self._let_go()
         self.tell(RunFinished(trace))
 
     async def stop(self, error: BaseException) -> None:
-        """End the run after an error or a cancellation; what is finished stays for a resume."""
+        """End the run after an error or a cancellation; what is finished stays for a resume.
+
+        A run that has ended stays as it ended.
+        """
+        if self._over:
+            return
         interrupted = not isinstance(error, Exception)
-        self.trace.error = "" if interrupted else f"{type(error).__name__}: {error}"
+        self.trace.error = "" if interrupted else whole(f"{type(error).__name__}: {error}")
         for step in self.trace.steps:
             if step.status == "running":
                 step.status = "waiting"
@@ -174,8 +180,12 @@ class Run:
     async def pause(self) -> None:
         """Let go of the run while somebody looks at its plan."""
         self.trace.status = "interrupted"
-        await self.parts.journal.off_loop(self.parts.journal.save_trace, self.trace)
-        self._lock.release()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        self._over = True
+        journal = self.parts.journal
+        await journal.off_loop(journal.let_go, self.trace, self._lock)
 
     @asynccontextmanager
     async def guarded(self) -> AsyncIterator[None]:
@@ -191,17 +201,22 @@ class Run:
     ) -> AsyncIterator[AIMessageChunk]:
         # One time limit per chunk, not one around them all: a plan's stream is opened by one
         # node and read on by the next, and a limit belongs to the task that entered it.
-        async with self._until_deadline(purpose) as options:
+        async with self.until_deadline(purpose) as options:
             stream = self.parts.model.astream(messages, **options)
         while True:
-            async with self._until_deadline(purpose):
+            async with self.until_deadline(purpose):
                 chunk = await anext(stream, None)
             if chunk is None:
                 return
             yield chunk
 
     @asynccontextmanager
-    async def _until_deadline(self, purpose: Purpose) -> AsyncIterator[dict[str, Any]]:
+    async def until_deadline(self, purpose: Purpose) -> AsyncIterator[dict[str, Any]]:
+        """Limit what is awaited in the block to the run's time; gives the call's options.
+
+        Raises:
+            BudgetExceeded: the deadline passed.
+        """
         left = self.ledger.seconds_left(final=purpose == "synthesis")
         try:
             async with asyncio.timeout(left) as limit:
@@ -219,27 +234,27 @@ class Run:
     ) -> AsyncIterator[Call]:
         prompt = [Message(role=message.type, content=str(message.text)) for message in messages]
         estimate = sum(len(message.content) for message in prompt) // _CHARACTERS_PER_TOKEN
-        self.ledger.reserve(estimate, final=purpose == "synthesis")
-        call = Call(purpose=purpose, prompt=prompt, started_ms=self.now())
-        calls.append(call)
-        try:
-            async with self._calls_at_once:
+        async with self._calls_at_once:
+            self.ledger.reserve(estimate, final=purpose == "synthesis")
+            call = Call(purpose=purpose, prompt=prompt, started_ms=self.now())
+            calls.append(call)
+            try:
                 yield call
-        except HoptrailError as error:
-            _note_failure(call, error)
-            raise
-        except Exception as error:
-            # A caller's model may raise anything; it is the failure of this one call.
-            _note_failure(call, error)
-            name = self.parts.model._llm_type
-            raise BackendUnavailable(f"{type(error).__name__}: {error}", backend=name) from error
-        finally:
-            call.ms = round(self.now() - call.started_ms, 3)
-            self.ledger.settle(estimate, call.input_tokens, call.output_tokens)
+            except HoptrailError as error:
+                _note_failure(call, error)
+                raise
+            except Exception as error:
+                # A caller's model may raise anything; it is the failure of this one call.
+                _note_failure(call, error)
+                name, why = self.parts.model._llm_type, f"{type(error).__name__}: {error}"
+                raise BackendUnavailable(why, backend=name) from error
+            finally:
+                call.ms = round(self.now() - call.started_ms, 3)
+                self.ledger.settle(estimate, call.input_tokens, call.output_tokens)
 
     def _record(self, call: Call, message: BaseMessage, text: str | None = None) -> None:
         told = message.response_metadata.get("hoptrail", {})
-        call.output = str(message.text) if text is None else text
+        call.output = whole(str(message.text)) if text is None else text
         call.backend = told.get("backend") or self.parts.model._llm_type
         call.model = told.get("model") or message.response_metadata.get("model_name")
         call.reason = told.get("reason", "passed in by the caller")
@@ -272,7 +287,7 @@ async def open_run(parts: Parts, run_id: str, question: str, tell: Callable[[Eve
     Raises:
         RunBusy: somebody else is working on it.
     """
-    journal = parts.journal
+    journal, question = parts.journal, whole(question)
     options: dict[str, object] = {"policy": parts.policy, "documents": parts.documents}
     lock = await journal.off_loop(journal.admit, run_id, question, options)
     trace = Trace(
@@ -286,7 +301,11 @@ async def open_run(parts: Parts, run_id: str, question: str, tell: Callable[[Eve
     )
     run = Run(parts, trace, lock)
     run.tell = tell
-    run.kept = await journal.off_loop(journal.entries, run_id)
+    try:
+        run.kept = await journal.off_loop(journal.entries, run_id)
+    except BaseException:
+        lock.release()
+        raise
     tell(RunStarted(run_id, question, resumed=bool(run.kept)))
     return run
 
@@ -296,11 +315,11 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def _joined(whole: AIMessageChunk, chunk: AIMessageChunk) -> AIMessageChunk:
-    joined = whole + chunk
-    # The base class types addition for prompts too; chunks add up to a chunk.
-    assert isinstance(joined, AIMessageChunk)
-    return joined
+def _joined(chunks: Sequence[BaseMessage]) -> BaseMessage:
+    """Add a stream's chunks up, once: after each it would cost the square of their number."""
+    first, *others = chunks or [AIMessage("")]
+    # A model that does not stream gives one message, which cannot be added to.
+    return cast("BaseMessage", first + others) if others else first
 
 
 def _why(restart: object) -> str:
@@ -311,7 +330,7 @@ def _why(restart: object) -> str:
 
 
 def _note_failure(call: Call, error: Exception) -> None:
-    call.error = f"{type(error).__name__}: {error}"
+    call.error = whole(f"{type(error).__name__}: {error}")
     call.attempts = [Attempt.model_validate(made) for made in getattr(error, "attempts", ())]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from hoptrail.characters import whole
 from hoptrail.citations import citations_for
 from hoptrail.context import Context, gather_context
 from hoptrail.errors import BudgetExceeded, HoptrailError, InvalidResponse
@@ -82,7 +83,7 @@ async def _answer_or_record(run: Run, record: StepTrace, known: list[StepTrace])
     try:
         await _answer(run, record, known)
     except HoptrailError as error:
-        record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+        record.status, record.error = "failed", whole(f"{type(error).__name__}: {error}")
         run.failures.append(error)
         if isinstance(error, BudgetExceeded):
             record.warnings.append(f"not answered: {error}")
@@ -113,7 +114,8 @@ async def _answer(run: Run, record: StepTrace, known: list[StepTrace]) -> None:
         if step.status == "answered" and step.id not in record.depends_on and step.id != record.id
     ]
     k = parts.top_k * (WIDER if record.round else 1)
-    context = await gather_context(parts, record.asked, known, others, k)
+    async with run.until_deadline("step"):
+        context = await gather_context(parts, record.asked, known, others, k)
     _note_context(record, context)
     record.retrieved_ms = run.now()
     if parts.search is not None and not context.retrieval.evidence and not context.earlier:
@@ -165,9 +167,22 @@ def _note_reply(record: StepTrace, reply: StepReply, evidence: Sequence[Evidence
 
 def _taken_up(run: Run, record: StepTrace, kept: str) -> StepTrace:
     """Put the finished record of an earlier attempt at this run in place of a new one."""
-    earlier = StepTrace.model_validate_json(kept)
-    for call in earlier.calls:
-        run.recount(call)
-    earlier.started_ms = earlier.ready_ms = record.started_ms
+    earlier = _not_void(run, record)
+    if earlier is None:
+        earlier = StepTrace.model_validate_json(kept)
+        for call in earlier.calls:
+            run.recount(call)
+    # The plan is that of today, even where another one asked the same.
+    earlier.question, earlier.depends_on = record.question, record.depends_on
+    earlier.ready_ms = earlier.started_ms = record.started_ms
+    earlier.retrieved_ms = None
     run.trace.steps[run.trace.steps.index(record)] = earlier
     return earlier
+
+
+def _not_void(run: Run, record: StepTrace) -> StepTrace | None:
+    """Take back the voided step that a plan begun anew asks just like before."""
+    for position, step in enumerate(run.trace.voided):
+        if (step.id, step.asked) == (record.id, record.asked):
+            return run.trace.voided.pop(position)
+    return None

@@ -33,14 +33,14 @@ async def final_answer(run: Run) -> tuple[FinalAnswer, str]:
     Raises:
         HoptrailError: every step failed, or the synthesis did; an error is never an abstention.
     """
-    steps = run.trace.steps
-    answered = [step for step in steps if step.status == "answered"]
-    spent = f"budget:{run.ledger.stopped_by}" if run.ledger.stopped_by else ""
-    if not answered:
-        if all(step.status == "failed" for step in steps) and not spent:
-            raise run.failures[0]
+    steps, stopped_by = run.trace.steps, run.ledger.stopped_by
+    spent = f"budget:{stopped_by}" if stopped_by else ""
+    if not any(step.status == "answered" for step in steps):
+        errors = [error for error in run.failures if not isinstance(error, BudgetExceeded)]
+        if errors and all(step.status == "failed" for step in steps):
+            raise errors[0]
         return _abstention(steps), spent or "no_evidence"
-    if len(steps) == 1:
+    if len(steps) == 1 and stopped_by != "steps":
         return _only_answer(steps[0]), "answered"
     try:
         answer = await _synthesis(run)
@@ -80,10 +80,11 @@ async def _synthesis(run: Run) -> FinalAnswer:
 
 async def _written(run: Run, request: SynthesisRequest) -> Call:
     key, known = run.key("synthesis", request.model_dump_json()), len(request.evidence)
-    if (earlier := run.recalled(key, run.trace.synthesis)) is not None:
-        _tell(run, FinalStream(known).feed(earlier.output))
-        return earlier
     shown = FinalStream(known)
+    if (earlier := run.recalled(key, run.trace.synthesis)) is not None:
+        _tell(run, shown.feed(earlier.output))
+        _tell(run, shown.rest())
+        return earlier
     async for piece in run.stream("synthesis", request, run.trace.synthesis):
         if isinstance(piece, Restarted):
             shown = FinalStream(known)
@@ -107,12 +108,20 @@ def _only_answer(step: StepTrace) -> FinalAnswer:
 
 
 def _abstention(steps: Sequence[StepTrace]) -> FinalAnswer:
-    missing = [step.asked or step.question for step in steps if step.status != "answered"]
-    known = [f"{step.asked} {step.answer}." for step in steps if step.status == "answered"]
-    text = "No answer was found to: " + " / ".join(missing)
-    if known:
-        text += "\nFound so far: " + " ".join(known)
-    return FinalAnswer(text, abstained=True)
+    """Give what is missing, and what was found all the same; never the text of an error."""
+
+    def those(status: str) -> list[str]:
+        return [step.asked or step.question for step in steps if step.status == status]
+
+    found = [f"{step.asked} {step.answer}." for step in steps if step.status == "answered"]
+    parts = {
+        "No answer was found to: ": " / ".join(those("abstained")),
+        "Could not be asked: ": " / ".join(those("failed")),
+        "Found so far: ": " ".join(found),
+    }
+    return FinalAnswer(
+        "\n".join(head + text for head, text in parts.items() if text), abstained=True
+    )
 
 
 def _cited_evidence(steps: Sequence[StepTrace]) -> tuple[Evidence, ...]:

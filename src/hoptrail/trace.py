@@ -130,7 +130,11 @@ class Usage(BaseModel):
 
 
 class Trace(BaseModel):
-    """One run. ``stop_reason`` says why it ended: ``answered``, ``no_evidence``, ``budget:…``."""
+    """One run. ``stop_reason`` says why it ended: ``answered``, ``no_evidence``, ``budget:…``.
+
+    ``voided`` are steps begun while a plan was written that its backend then broke off; what
+    they cost counts.
+    """
 
     model_config = ConfigDict(title="Hoptrail trace")
 
@@ -145,6 +149,7 @@ class Trace(BaseModel):
     documents: str = ""
     plan: PlanTrace = Field(default_factory=PlanTrace)
     steps: list[StepTrace] = Field(default_factory=list)
+    voided: list[StepTrace] = Field(default_factory=list)
     synthesis: list[Call] = Field(default_factory=list)
     answer: str = ""
     short_answer: str = ""
@@ -168,7 +173,7 @@ class Trace(BaseModel):
     def calls(self) -> Iterator[Call]:
         """Give every question put to a model, in the order of the story."""
         yield from self.plan.calls
-        for step in self.steps:
+        for step in (*self.voided, *self.steps):
             yield from step.calls
         yield from self.synthesis
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +18,7 @@ from hoptrail.budget import Budget
 from hoptrail.checkpoints import strict_serializer
 from hoptrail.errors import HoptrailError
 from hoptrail.events import Event, PlanProposed, RunFinished
-from hoptrail.graph import RUN_ID, Question, build_graph
+from hoptrail.graph import LEAVING, RUN_ID, Question, build_graph
 from hoptrail.run import new_run_id
 from hoptrail.settings import Settings
 
@@ -146,14 +146,20 @@ class Hoptrail:
 
     async def _go(self, given: Question | Command[Any], run_id: str) -> AsyncGenerator[Event, None]:
         graph = self.graph
+        if (library := self.assembly.library) is not None:
+            # Documents that are indexed first take their time, not the run's.
+            await library.open()
         config: RunnableConfig = {"configurable": {"thread_id": run_id, RUN_ID: run_id}}
-        # LangGraph types its generator as an iterator; left early, it has to be closed.
-        told = cast(
-            "AsyncGenerator[Event, None]", graph.astream(given, config, stream_mode="custom")
-        )
-        async with aclosing(told):
-            async for event in told:
-                yield event
+        # LangGraph types its generator as an iterator; left early, it has to be closed, and the
+        # run ended if no node is there to end it.
+        async with AsyncExitStack() as leaving:
+            live: RunnableConfig = {"configurable": {**config["configurable"], LEAVING: leaving}}
+            told = cast(
+                "AsyncGenerator[Event, None]", graph.astream(given, live, stream_mode="custom")
+            )
+            async with aclosing(told):
+                async for event in told:
+                    yield event
         if self._approve:
             state = await graph.aget_state(config)
             for pending in state.interrupts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -139,6 +139,21 @@ def storable(text: str) -> str:
     if text.isascii():
         return text.replace("\0", "")
     return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def joined(
+    chunks: Iterable[dict[str, Any] | None],  # Any: JSON of a foreign server
+    takes_in: Callable[[dict[str, Any], dict[str, Any]], bool],
+) -> Iterator[dict[str, Any]]:
+    """Join what arrived in one piece, where a chunk takes in the next one: nothing waits for it."""
+    last: dict[str, Any] | None = None
+    for chunk in filter(None, chunks):
+        if last is None or not takes_in(last, chunk):
+            if last is not None:
+                yield last
+            last = chunk
+    if last is not None:
+        yield last
 
 
 class ChatModelBackend(Backend):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import codecs
 import json
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import httpx
 
 from hoptrail.backend import CallLimits
-from hoptrail.connections import HttpRefusal, refuse, shared_client
-from hoptrail.providers.chat import NotAnAnswer
+from hoptrail.connections import HttpRefusal, posted
+from hoptrail.providers.chat import NotAnAnswer, joined
 from hoptrail.refusals import estimated_time, words_of
 
 Chunk = dict[str, Any]  # Any: JSON of a foreign server, read by LangChain
@@ -33,10 +32,9 @@ class Completions:
     """
 
     def __init__(self, base_url: str, headers: Mapping[str, str], limits: CallLimits) -> None:
-        self._url = f"{base_url}/v1/chat/completions"
+        self._url = httpx.URL(f"{base_url}/v1/chat/completions")
         self._headers = headers
-        patience = max(limits.first_token, limits.idle)
-        self._timeout = httpx.Timeout(patience, connect=limits.connect)
+        self._limits = limits
 
     async def chat_completion(
         self, *, messages: Sequence[Mapping[str, object]], stream: bool, **parameters: object
@@ -47,24 +45,18 @@ class Completions:
         return self._chunks({**asked, "messages": messages, "stream": True})
 
     async def _chunks(self, body: object) -> AsyncGenerator[Chunk, None]:
-        async with shared_client().stream(
-            "POST", self._url, json=body, headers=self._headers, timeout=self._timeout
-        ) as response:
-            await refuse(response)
-            parts = response.aiter_bytes()
-            assert isinstance(parts, AsyncGenerator)
-            async with aclosing(parts):
-                rest = b""
-                async for part in parts:
-                    *lines, rest = (rest + part).split(b"\n")
-                    ended = [at for at, line in enumerate(lines) if _is_done(line)]
-                    for chunk in _joined(map(_read, lines[: ended[0]] if ended else lines)):
-                        yield chunk
-                    if ended:
-                        await _drain(parts)
-                        return
-                for chunk in _leftover(rest):
+        async with posted(self._url, body, self._headers, self._limits) as parts:
+            rest = b""
+            async for part in parts:
+                *lines, rest = (rest + part).split(b"\n")
+                ended = [at for at, line in enumerate(lines) if _is_done(line)]
+                for chunk in joined(map(_read, lines[: ended[0]] if ended else lines), _takes_in):
                     yield chunk
+                if ended:
+                    await _drain(parts)
+                    return
+            for chunk in _leftover(rest):
+                yield chunk
 
 
 def _leftover(line: bytes) -> list[Chunk]:
@@ -76,7 +68,7 @@ def _leftover(line: bytes) -> list[Chunk]:
     return [chunk] if chunk else []
 
 
-async def _drain(parts: AsyncGenerator[bytes, None]) -> None:
+async def _drain(parts: AsyncIterator[bytes]) -> None:
     """Read what little may follow the end, so that the connection can be used again."""
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
@@ -123,20 +115,11 @@ def _tidied(choice: dict[str, Any]) -> bool:  # Any: JSON of a foreign server
     return bool(delta.get("content") or delta.get("tool_calls") or choice.get("finish_reason"))
 
 
-def _joined(chunks: Iterable[Chunk | None]) -> Iterator[Chunk]:
-    """Join plain text that arrived in one piece: less work, and nothing waits for it."""
-    last: Chunk | None = None
-    for chunk in chunks:
-        if chunk is None:
-            continue
-        if last is not None and _is_text(last) and _is_text(chunk):
-            last["choices"][0]["delta"]["content"] += chunk["choices"][0]["delta"]["content"]
-            continue
-        if last is not None:
-            yield last
-        last = chunk
-    if last is not None:
-        yield last
+def _takes_in(last: Chunk, chunk: Chunk) -> bool:
+    if not (_is_text(last) and _is_text(chunk)):
+        return False
+    last["choices"][0]["delta"]["content"] += chunk["choices"][0]["delta"]["content"]
+    return True
 
 
 def _is_text(chunk: Chunk) -> bool:

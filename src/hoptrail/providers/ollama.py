@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
 from langchain_core.messages import BaseMessage
 
 from hoptrail.backend import SERVER_SAMPLING, Availability, CallLimits, CallOptions, Sampling
@@ -18,11 +16,11 @@ from hoptrail.connections import (
     load_certificates,
     refuse,
     shared_client,
-    shared_transport,
     ssl_context,
 )
 from hoptrail.errors import BackendError, BackendRefused, SettingsError
-from hoptrail.providers.chat import ChatModelBackend, NotAnAnswer
+from hoptrail.providers.chat import ChatModelBackend
+from hoptrail.providers.chats import Chats
 from hoptrail.refusals import body_of, kind_of, wait_of, words_of
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ class OllamaBackend(ChatModelBackend):
         self.num_ctx = num_ctx
         self._keep_alive = keep_alive
         self._think = think
-        self._authorization = f"Bearer {token}" if token else None
+        self._token = token
         self._options = _options(asdict(sampling)) | {"num_ctx": num_ctx}
 
     async def probe(self) -> Availability:
@@ -90,9 +88,8 @@ class OllamaBackend(ChatModelBackend):
         return found.model_copy(update={"ms": round((time.perf_counter() - started) * 1000, 3)})
 
     async def _installed(self) -> list[dict[str, Any]]:  # Any: Ollama's JSON
-        headers = {"authorization": self._authorization} if self._authorization else None
         async with shared_client().stream(
-            "GET", f"{self.base_url}/api/tags", headers=headers, timeout=_PROBE_SECONDS
+            "GET", f"{self.base_url}/api/tags", headers=self._headers(), timeout=_PROBE_SECONDS
         ) as response:
             await refuse(response)
             await response.aread()
@@ -134,34 +131,25 @@ class OllamaBackend(ChatModelBackend):
         return Availability.model_validate({"backend": self.name, "model": self.model} | fields)
 
     def _build(self) -> ChatOllama:
-        """Build the chat client on the loop's shared transport.
+        """Build the chat client around our own connection; the only place that does.
 
-        Headers are set by an auth object, never by ``client_kwargs``: those are printed by
-        ``repr``, and the library adds OLLAMA_API_KEY to them for any host.
+        The two clients that it builds itself are never used: they would add OLLAMA_API_KEY for
+        any host, lose a refusal's headers, and print what they were given with ``repr``.
         """
         from langchain_ollama import ChatOllama
 
-        patience = max(self.limits.first_token, self.limits.idle)
-        return ChatOllama(
+        chat = ChatOllama(
             model=self.model or "",
             base_url=self.base_url,
             keep_alive=self._keep_alive,
             client_kwargs={"verify": ssl_context(), "trust_env": False},
-            async_client_kwargs={
-                "transport": shared_transport(),
-                "timeout": httpx.Timeout(patience, connect=self.limits.connect),
-                "follow_redirects": False,
-                "auth": self._authorise,
-                "event_hooks": {"response": [refuse]},
-                "headers": {"accept-encoding": "identity"},
-            },
         )
+        chats: Any = Chats(self.base_url, self._headers(), self.limits)
+        chat._async_client = chats
+        return chat
 
-    def _authorise(self, request: httpx.Request) -> httpx.Request:
-        request.headers.pop("authorization", None)
-        if self._authorization:
-            request.headers["authorization"] = self._authorization
-        return request
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._token}"} if self._token else {}
 
     def _has_extras(self, options: CallOptions) -> bool:
         return True
@@ -219,17 +207,6 @@ class OllamaBackend(ChatModelBackend):
         if refusal.status == 403 and not said:
             return "it refuses this Host name (see OLLAMA_HOST and OLLAMA_ORIGINS on the server)"
         return said or "no reason given"
-
-    @contextmanager
-    def door(self) -> Iterator[None]:
-        """Also turn an error line in the stream into a `BackendError`."""
-        from ollama import ResponseError
-
-        with super().door():
-            try:
-                yield
-            except ResponseError as error:
-                raise NotAnAnswer(str(error.error)) from error
 
 
 def normal_name(model: str) -> str:
