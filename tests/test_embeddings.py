@@ -234,7 +234,7 @@ async def test_a_broken_answer_raises_or_is_the_answer(
         (Fault("generation"), BackendUnavailable, None),
         (Fault("too_large"), RequestRefused, None),
         (Fault("detail"), RequestRefused, None),
-        (Fault("status", status=418), RequestRefused, None),
+        (Fault("status", status=405), RequestRefused, None),
         (Fault("no_content"), InvalidResponse, None),
         (Fault("error_body"), InvalidResponse, None),
     ],

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import NoReturn
 
 import httpx
 
+from hoptrail.connections import HttpRefusal
 from hoptrail.errors import (
     BackendBusy,
     BackendError,
     BackendRefused,
     BackendUnavailable,
     InvalidResponse,
-    RequestRefused,
 )
+from hoptrail.refusals import body_of, code_of, estimated_time, kind_of, wait_of, words_of
 
 Clients = Callable[[], httpx.AsyncClient]
 """Gives the HTTP client of the running event loop; whoever made it closes it."""
@@ -26,15 +27,7 @@ Clients = Callable[[], httpx.AsyncClient]
 CONNECT_SECONDS = 2.0
 BODY_LIMIT = 16 * 2**20
 """Bytes after decompression: 32 vectors of 8,192 numbers fit four times over."""
-WAIT_LIMIT = 120.0
 TEXT_LIMIT = 300
-
-CLASSES: dict[int, type[BackendError]] = {
-    **dict.fromkeys((401, 402, 403, 404, 407, 410, 501), BackendRefused),
-    **dict.fromkeys((408, 425, 429), BackendBusy),
-    424: BackendUnavailable,  # Text Embeddings Inference: the inference itself failed
-}
-"""What a status means where its hundred does not say it."""
 
 
 class TooSlow(BackendUnavailable):
@@ -94,15 +87,14 @@ class Endpoint:
         )
         async with request as response:
             content = await self._content(response)
-        document = _parsed(content)
+        text = content.decode("utf-8", "replace")
         if response.status_code != 200:
-            self._refuse(response, document, content)
+            self._refuse(HttpRefusal(response.status_code, response.headers, text))
+        document = _parsed(content)
         if document is UNREADABLE:
             self.fail(InvalidResponse, "the answer is not JSON", status=200)
         if isinstance(document, dict) and document.get("error"):
-            waits = "estimated_time" in document
-            kind = BackendBusy if waits else InvalidResponse
-            self.fail(kind, said(document), status=200, retry_after=_wait(response, document))
+            self._refuse(HttpRefusal(200, response.headers, text))
         return document
 
     async def _content(self, response: httpx.Response) -> bytes:
@@ -113,11 +105,15 @@ class Endpoint:
                 self.fail(InvalidResponse, f"the answer is longer than {BODY_LIMIT} bytes")
         return bytes(content)
 
-    def _refuse(self, response: httpx.Response, document: object, content: bytes) -> NoReturn:
-        status, wait = response.status_code, _wait(response, document)
-        kind = _class_of(status, document, wait)
-        text = said(document) or _plain(response, content)
-        self.fail(kind, f"HTTP {status} {text}".strip(), status=status, retry_after=wait)
+    def _refuse(self, refusal: HttpRefusal) -> NoReturn:
+        status, wait = refusal.status, wait_of(refusal)
+        loading = estimated_time(body_of(refusal.text)) is not None
+        kind = BackendBusy if loading and status == 200 else kind_of(status, loading=loading)
+        if status == HTTPStatus.NOT_IMPLEMENTED or code_of(refusal.text) == "model_not_supported":
+            kind = BackendRefused  # this model embeds nothing here
+        prefix = "" if status == 200 else f"HTTP {status} "
+        words = words_of(refusal.text)
+        self.fail(kind, f"{prefix}{words}".strip(), status=status, retry_after=wait)
 
 
 UNREADABLE = object()
@@ -132,48 +128,3 @@ def _parsed(content: bytes) -> object:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
-
-
-def _class_of(status: int, document: object, wait: float | None) -> type[BackendError]:
-    if status in CLASSES:
-        return CLASSES[status]
-    if status < 300:
-        return InvalidResponse
-    if status < 400:
-        return BackendRefused
-    if status < 500:
-        return BackendRefused if _code(document) == "model_not_supported" else RequestRefused
-    return BackendBusy if status == 503 and wait is not None else BackendUnavailable
-
-
-def _wait(response: httpx.Response, document: object) -> float | None:
-    """Give the seconds the server asks for: header first, then the model loader's estimate."""
-    found = response.headers.get("retry-after", "")
-    if limit := re.search(r"\bt=(\d+)", response.headers.get("ratelimit", "")):
-        found = found or limit[1]
-    if isinstance(document, dict):
-        found = found or str(document.get("estimated_time", ""))
-    try:
-        return min(max(float(found), 1.0), WAIT_LIMIT)
-    except ValueError:
-        return None
-
-
-def said(document: object) -> str:
-    """Give the sentence of an error document, whichever of the field's envelopes it is in."""
-    for _ in range(3):
-        if isinstance(document, dict):
-            parts = (document.get(name) for name in ("error", "message", "detail"))
-            document = next((part for part in parts if part), "")
-    return document[:TEXT_LIMIT] if isinstance(document, str) else ""
-
-
-def _code(document: object) -> object:
-    error = document.get("error") if isinstance(document, dict) else None
-    return error.get("code") if isinstance(error, dict) else None
-
-
-def _plain(response: httpx.Response, content: bytes) -> str:
-    if not response.headers.get("content-type", "").startswith("text/plain"):
-        return ""
-    return content[:TEXT_LIMIT].decode("utf-8", "replace").strip()
