@@ -50,6 +50,8 @@ SHAPES: dict[str, list[str]] = {
     "eight apart": [f"What is the weight of item {n}?" for n in range(1, 9)],
 }
 SLOW_TOKENS = 75
+BARE = "the same 6 calls bare (httpx)"
+QUESTIONS = 10
 
 
 def reply_text(step: int, question: str) -> str:
@@ -249,23 +251,43 @@ def _median_and_worst(values: list[float]) -> str:
     return f"{statistics.median(values):.3f} ({max(values):.3f})"
 
 
-async def measure_cost(questions: int, console: Console) -> None:
-    """Print CPU milliseconds per four-step question at zero latency."""
+async def measure_cost(rounds: int, console: Console) -> None:
+    """Print CPU milliseconds per four-step question at zero latency, all in turn each round."""
     shape = next(shape for shape in ALL_SHAPES if shape.name == "diamond")
-    table = Table(title=f"Own cost: diamond of 4 steps, 6 calls, no delay (mean of {questions})")
-    table.add_column("")
-    table.add_column("CPU ms a question", justify="right")
-    table.add_column("wall ms a question", justify="right")
+    costs: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as home, provider(0.0, 0.0) as urls:
         async with httpx.AsyncClient(timeout=60) as client:
-            cost = await _cost(lambda: _bare_calls(shape, urls["OLLAMA_HOST"], client), questions)
-        table.add_row("the same 6 calls bare (httpx)", *cost)
-        for name in ("ollama", "huggingface"):
-            asking = trail(urls, name, Path(home))
-            cost = await _cost(partial(asking.aask, shape.question), questions)
-            table.add_row(f"Hoptrail over {name}, trace and journal on", *cost)
+            asked: dict[str, Callable[[], Awaitable[object]]] = {
+                BARE: partial(_bare_calls, shape, urls["OLLAMA_HOST"], client)
+            }
+            trails = [trail(urls, name, Path(home)) for name in ("ollama", "huggingface")]
+            for asking in trails:
+                name = f"Hoptrail over {asking.assembly.settings.backends[0]}"
+                asked[name] = partial(asking.aask, shape.question)
+            for _ in range(rounds + 1):
+                for name, ask in asked.items():
+                    costs.setdefault(name, []).append(await _cpu_ms(ask))
+        for asking in trails:
             asking.close()
-    console.print(table)
+    console.print(_cost_table({name: found[1:] for name, found in costs.items()}))
+
+
+def _cost_table(costs: dict[str, list[float]]) -> Table:
+    rounds = len(costs[BARE])
+    table = Table(
+        title=f"Own cost: diamond of 4 steps, 6 calls, no delay, trace and journal on "
+        f"({rounds} rounds of {QUESTIONS} questions, in turn)"
+    )
+    table.add_column("CPU ms a question")
+    for column in ("least", "median", "x bare (median of rounds)"):
+        table.add_column(column, justify="right")
+    for name, found in costs.items():
+        ratio = statistics.median(
+            ours / bare for ours, bare in zip(found, costs[BARE], strict=True)
+        )
+        row = (f"{min(found):.1f}", f"{statistics.median(found):.1f}", f"{ratio:.2f}")
+        table.add_row(name, *row)
+    return table
 
 
 async def _bare_calls(shape: Shape, url: str, client: httpx.AsyncClient) -> None:
@@ -275,28 +297,24 @@ async def _bare_calls(shape: Shape, url: str, client: httpx.AsyncClient) -> None
     await bare_call(client, url, f"Findings:\nStep 1: {shape.asked(1)}")
 
 
-async def _cost(ask: Callable[[], Awaitable[object]], questions: int) -> tuple[str, str]:
-    for _ in range(5):
+async def _cpu_ms(ask: Callable[[], Awaitable[object]]) -> float:
+    began = time.process_time()
+    for _ in range(QUESTIONS):
         await ask()
-    cpu, wall = time.process_time(), time.perf_counter()
-    for _ in range(questions):
-        await ask()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return f"{cpu / questions * 1000:.1f}", f"{wall / questions * 1000:.1f}"
+    return (time.process_time() - began) / QUESTIONS * 1000
 
 
 def main() -> None:
     """Run what was asked for and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="rounds per plan shape")
-    parser.add_argument("--questions", type=int, default=60, help="questions for the cost")
     parser.add_argument("--only", choices=("wall", "cost"), help="one of the two tables")
     wish = parser.parse_args()
     console = Console(width=110)
     if wish.only != "cost":
         asyncio.run(measure_wall(wish.rounds, console))
     if wish.only != "wall":
-        asyncio.run(measure_cost(wish.questions, console))
+        asyncio.run(measure_cost(2 * wish.rounds, console))
 
 
 if __name__ == "__main__":
