@@ -40,6 +40,13 @@ def test_an_answer_without_a_citation_is_traced_to_the_passage_that_has_it() -> 
     assert warnings == ["cited nothing: passage 2 contains the answer"]
 
 
+def test_an_answer_is_not_traced_to_the_middle_of_a_word() -> None:
+    passages = evidence("It was built in 1975.", "It has 5 arches.", "首都は東京である。")
+    for answer, found in (("5", "p2"), ("東京", "p3")):
+        citations, _ = citations_for(StepReply(answer=answer), passages, 1)
+        assert [citation.passage_id for citation in citations] == [found]
+
+
 def test_an_answer_that_no_passage_contains_says_so() -> None:
     citations, warnings = citations_for(StepReply(answer="Danube"), RIVERS, 1)
     assert citations == ()

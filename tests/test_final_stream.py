@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hoptrail.reply import FinalStream, read_final
@@ -40,6 +40,7 @@ def streamed(pieces: list[str], known: int) -> str:
     return "".join([stream.feed(piece) for piece in pieces] + [stream.rest()])
 
 
+@settings(max_examples=500)
 @given(st.lists(WORDS, max_size=20), st.integers(0, 4), st.sampled_from(["Yes", ""]))
 def test_any_stream_is_the_final_text(pieces: list[str], known: int, first: str) -> None:
     final = read_final("".join([first, *pieces]), known)

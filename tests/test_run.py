@@ -439,6 +439,24 @@ async def test_a_plan_cut_to_the_budget_says_so(journal: Journal) -> None:
     assert output["stop_reason"] == "budget:steps"
 
 
+async def test_the_answer_of_the_one_step_a_budget_left_is_not_that_of_the_question(
+    journal: Journal,
+) -> None:
+    model = ScriptedChatModel(
+        respond=script(["a?", "b #1?"], {"a?": "1"}, "UNANSWERABLE: what b is")
+    )
+    output, _ = await run_graph(model, journal, budget=Budget(max_steps=1))
+    assert output["abstained"]
+    assert output["answer"] == "what b is"
+    assert output["stop_reason"] == "budget:steps"
+
+
+async def test_an_error_is_no_abstention_because_a_budget_was_spent_too(journal: Journal) -> None:
+    model = ScriptedChatModel(respond=script(["a?", "b?", "c?"], dict.fromkeys(("a?", "b?"), DOWN)))
+    with pytest.raises(BackendUnavailable):
+        await run_graph(model, journal, budget=Budget(max_llm_calls=4))
+
+
 async def test_a_second_revision_only_asks_what_the_first_left_open(journal: Journal) -> None:
     answers = {"a?": None, "other?": "yes"}
     model = ScriptedChatModel(respond=script(["a?"], {**answers}, "Yes [1]", ["other?"]))

@@ -239,7 +239,7 @@ class TestLines:
             "plan     1. Who wrote The Trial?",
             "step 1   asked: Who wrote The Trial?",
             "plan     2. Which river flows through the birthplace of #1?  needs 1",
-            "plan     complete (source: model)",
+            "plan     complete",
             "plan     repaired: step 3 was a duplicate",
             "step 1   ✓ Franz Kafka  (ollama:qwen3:8b · 850 ms · cites 1 of 2 passages: "
             "The Trial (novels.md))",
@@ -251,13 +251,20 @@ class TestLines:
             "answer   begins anew: the stream broke",
         ]
 
-    def test_reading_documents_is_told_in_tenths(self) -> None:
-        out = screen()
-        view = Lines(out)
-        for done in range(1, 1001):
+    def test_reading_documents_is_told_every_second(self) -> None:
+        out, now = screen(), iter(0.01 * tick for tick in range(1000))
+        view = Lines(out, clock=lambda: next(now))
+        for done in range(1, 351):
             view.indexing(done, 1000, "notes.md")
-        assert 10 <= len(shown(out).splitlines()) <= 11
-        assert shown(out).splitlines()[-1] == "index    1000 of 1000  notes.md"
+        told = shown(out).splitlines()
+        assert told == [f"index    {done} of 1000  notes.md" for done in (101, 201, 301)]
+
+    def test_the_same_warning_is_told_once(self) -> None:
+        out = screen(200)
+        view = Lines(out)
+        for _ in range(2):
+            view.show(StepFinished(second_step()))
+        assert shown(out).count("no embedder matches the index") == 1
 
 
 class TestLiveTree:

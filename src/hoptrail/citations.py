@@ -12,6 +12,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)\]]*\s+(?=[\"“‘(\[]?[A-Z0-9
 _HEADING = re.compile(r"^#.*$", re.MULTILINE)
 _BLOCK_END = re.compile(r"\n\s*\n")
 _LONGEST_QUOTE = 300
+_LATIN = "[0-9a-zß-ɏ]"
+"""What a word goes on with; scripts that set no spaces between words have no such ends."""
 
 
 def citations_for(
@@ -49,11 +51,13 @@ def _cite(item: Evidence, answer: str, step: int) -> Citation:
 
 
 def _containing(answer: str, evidence: Iterable[Evidence]) -> list[int]:
-    wanted = answer.casefold()
+    if not answer:
+        return []
+    wanted = re.compile(rf"(?<!{_LATIN}){re.escape(answer.casefold())}(?!{_LATIN})")
     return [
         number
         for number, item in enumerate(evidence, start=1)
-        if wanted and wanted in f"{item.passage.title} {item.passage.text}".casefold()
+        if wanted.search(f"{item.passage.title} {item.passage.text}".casefold())
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import sqlite3
+import tempfile
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +17,14 @@ from pydantic import BaseModel, ConfigDict
 from hoptrail.backend import Availability
 from hoptrail.connections import HttpRefusal, aclose_all, refuse, shared_client
 from hoptrail.errors import RetrievalError
+from hoptrail.settings import is_own_host
 
 if TYPE_CHECKING:
     from hoptrail.assembly import Assembly
+    from hoptrail.router import RoutedChatModel
+    from hoptrail.settings import Settings
 
+HUB = "https://huggingface.co"
 _SECONDS = 3.0
 _TRIED = "Which river flows through Prague?"
 
@@ -73,12 +78,17 @@ class Checkup(BaseModel):
 
 
 async def check_up(assembly: Assembly) -> Checkup:
-    """Ask everything how it is, all at once; nothing is loaded or spent."""
+    """Ask everything how it is, all at once; nothing is loaded or spent.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+    """
+    settings, router, chain = assembly.settings, assembly.router, assembly.embedders
     try:
         async with asyncio.TaskGroup() as group:
-            backends = group.create_task(assembly.router.availability())
-            embedders = group.create_task(assembly.embedders.status())
-            loaded = group.create_task(_loaded(assembly.settings.ollama_host))
+            backends = group.create_task(_backends(router, settings))
+            embedders = group.create_task(chain.status())
+            loaded = group.create_task(_loaded(settings.ollama_host))
         index = await _index_state(assembly)
     finally:
         await aclose_all()
@@ -89,8 +99,8 @@ async def check_up(assembly: Assembly) -> Checkup:
         loaded=tuple(loaded.result()) if ollama else (),
         index=index,
         notes=(_PARALLEL,) if ollama else (),
-        warnings=assembly.settings.warnings,
-        home=assembly.settings.home,
+        warnings=(*settings.warnings, *_unwritable(settings.home)),
+        home=settings.home,
         versions=_versions(),
     )
 
@@ -100,6 +110,51 @@ _PARALLEL = (
     "`ollama serve` runs; it tells nobody which. Steps that could run side by side wait for each "
     "other until then."
 )
+
+
+async def _backends(router: RoutedChatModel, settings: Settings) -> list[Availability]:
+    found = await router.availability()
+    token = settings.token_for(settings.huggingface_base_url)
+    if token is None or not is_own_host(settings.huggingface_base_url):
+        return found
+    return [
+        await token_checked(each, token.get_secret_value())
+        if each.backend == "huggingface"
+        else each
+        for each in found
+    ]
+
+
+async def token_checked(found: Availability, token: str, hub: str = HUB) -> Availability:
+    """Give what was found of Hugging Face, with a token that the Hub does not know told.
+
+    The list of models, by which the backend is probed, is open to anybody.
+    """
+    if not found.up:
+        return found
+    headers = {"Authorization": f"Bearer {token}"}
+    try:
+        response = await shared_client().get(
+            f"{hub}/api/whoami-v2", headers=headers, timeout=_SECONDS
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
+        return found
+    if response.status_code != httpx.codes.UNAUTHORIZED:
+        return found
+    fix = f"set HF_TOKEN to a token from {HUB}/settings/tokens"
+    told = {"state": "misconfigured", "detail": "Hugging Face does not know this token", "fix": fix}
+    return found.model_copy(update=told)
+
+
+def _unwritable(home: Path) -> tuple[str, ...]:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=home).close()
+    except OSError as error:
+        return (
+            f"{home} cannot be written ({error.strerror}): set HOPTRAIL_HOME to another folder",
+        )
+    return ()
 
 
 async def _loaded(host: str) -> list[LoadedModel]:
@@ -123,8 +178,12 @@ async def _index_state(assembly: Assembly) -> IndexState | None:
     library = assembly.library
     if library is None:
         return None
+    if missing := [str(path) for path in library.docs if not path.exists()]:
+        problem = f"there is no {', '.join(missing)}: correct --docs or HOPTRAIL_DOCS"
+        return IndexState(path=library.folder, problem=problem)
     if not library.folder.exists():
-        return IndexState(path=library.folder, problem="not made yet: `hoptrail ingest` makes it")
+        problem = "not made yet: the next `hoptrail ask` or `hoptrail ingest` makes it"
+        return IndexState(path=library.folder, problem=problem)
     from hoptrail.retrieval.index import Index  # noqa: PLC0415 - only where there is an index
 
     try:

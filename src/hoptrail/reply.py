@@ -147,7 +147,7 @@ class FinalStream:
         own = _own_numbers(text, self._known, self._own)
         own = own.lstrip() if self._space is None else self._space + own
         shown = own.rstrip()
-        if shown:
+        if shown or self._space is not None:
             self._space = own[len(shown) :]
         return shown
 

@@ -7,6 +7,7 @@ from typing import Unpack
 
 import click
 
+from hoptrail.cli import approval
 from hoptrail.cli.choice import documents_options, model_options
 from hoptrail.cli.failure import ABSTAINED, ANSWERED
 from hoptrail.cli.wish import Flags, wish_of
@@ -19,7 +20,7 @@ from hoptrail.cli.wish import Flags, wish_of
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--stream", is_flag=True, help="Print the answer as it is written.")
 @click.option("--approve", is_flag=True, help="Show the plan and wait for a yes.")
-@click.option("--resume", metavar="RUN_ID", help="Finish an earlier run; nothing is asked twice.")
+@click.option("--resume", metavar="RUN_ID", help="Finish an earlier run: what is finished stays.")
 @click.option("--max-steps", type=click.IntRange(1), help="Most steps of the plan.")
 @click.option("--max-llm-calls", type=click.IntRange(1), help="Most model calls of the run.")
 @click.option("--deadline", type=click.FloatRange(0, min_open=True), help="Seconds it may take.")
@@ -33,7 +34,7 @@ def ask(context: click.Context, question: str | None, **flags: Unpack[Flags]) ->
     """
     if flags["as_json"] and flags["stream"]:
         raise click.UsageError("--json prints one object at the end: leave out --stream")
-    if flags["approve"] and not sys.stdin.isatty():
+    if flags["approve"] and not approval.at_a_terminal():
         raise click.UsageError("--approve asks on a terminal, and stdin is none")
     from hoptrail.cli.asking import Asking
 

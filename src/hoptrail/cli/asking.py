@@ -22,8 +22,10 @@ from hoptrail.events import (
 from hoptrail.terminal.answer import (
     print_answer,
     print_citations,
-    print_degraded,
+    print_hints,
+    print_plan,
     print_report,
+    print_skipped,
 )
 from hoptrail.terminal.marks import WARN, console
 from hoptrail.terminal.plain import json_text, one_line, plain
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from hoptrail.answer import Answer
     from hoptrail.cli.wish import Wish
     from hoptrail.journal import Journal
+    from hoptrail.retrieval.ingest import IngestReport
     from hoptrail.trace import Trace
     from hoptrail.trail import Hoptrail
 
@@ -80,19 +83,25 @@ class Asking:
             trail = self._trail()
             self._run_id = self._run_id or new_run_id()
             if trail.assembly.library is not None:
-                background().run(trail.prepare(view.indexing))
+                self._tell_skipped(background().run(trail.prepare(view.indexing)))
             with closing(trail):
                 events = trail.stream(self._wish.question, run_id=self._run_id)
                 proposed = self._watch(trail, view, events)
                 while proposed is not None:
                     proposed = self._go_on(trail, view, proposed)
 
+    def _tell_skipped(self, report: IngestReport | None) -> None:
+        if report is not None and report.skipped and not self._flags["quiet"]:
+            print_skipped(self._err, report.skipped)
+
     def _go_on(self, trail: Hoptrail, view: View, proposed: PlanProposed) -> PlanProposed | None:
         from hoptrail.background import background
         from hoptrail.cli.approval import approved
 
         view.settle()
-        decision = approved(self._err, self._run_id, proposed.questions)
+        if self._flags["quiet"]:
+            print_plan(self._err, proposed.questions)
+        decision = approved(self._run_id, proposed.questions)
         with self._view() as view:
             events = background().iterate(trail.decide(self._run_id, decision))
             return self._watch(trail, view, events)
@@ -151,8 +160,7 @@ class Asking:
             print_answer(self._out, answer.text, answer.citations)
         self._out.file.flush()
         self._gap()
-        if answer.degraded:
-            print_degraded(self._err)
+        print_hints(self._err, answer)
         if not self._flags["quiet"]:
             home = self._wish.settings.home
             print_report(self._err, answer, home / "traces" / f"{answer.run_id}.json")

@@ -27,6 +27,10 @@ EXPECTED = (HoptrailError, OSError, sqlite3.Error)
 """What may go wrong without a fault of Hoptrail's; anything else is a bug, and shows itself."""
 
 
+_GRAPH_NOTE = "During task with name"
+"""LangGraph adds this to every error: it says nothing to whoever asked a question."""
+
+
 class Interrupted(Exception):
     """Ctrl-C, or SIGTERM; the message says how to go on."""
 
@@ -60,12 +64,17 @@ def cause(error: BaseException) -> str:
     if isinstance(error, AllBackendsFailed) and error.causes:
         told = dict.fromkeys(f"  {each.backend}: {each}" for each in error.causes)
         return "\n".join(["no backend answered", *told])
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}"
     return str(error) or type(error).__name__
 
 
 def way_out(error: BaseException) -> str:
     """Say what to do about it, where the message does not say so itself."""
-    lines = list(getattr(error, "__notes__", ()))
+    notes = getattr(error, "__notes__", ())
+    lines = [note for note in notes if not note.startswith(_GRAPH_NOTE)]
+    if isinstance(error, OSError):
+        lines.append("`hoptrail doctor` says where runs and indexes are kept")
     if exit_code(error) == NO_BACKEND:
         lines.append("`hoptrail doctor` says what each backend lacks")
     return "\n".join(filter(None, lines))

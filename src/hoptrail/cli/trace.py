@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from hoptrail.journal import Journal, RunRow
+    from hoptrail.journal import Journal
 
 LAST = "last"
+_WIDE = 1000
+"""Columns of a pipe: what is searched or cut there is not cut here."""
 
 
 @click.group()
@@ -28,11 +30,16 @@ def list_runs(limit: int, as_json: bool) -> None:
     from hoptrail.terminal.runs import runs_table
 
     with closing(_journal()) as journal:
-        rows = [_as_it_is(row, journal) for row in journal.runs(limit)]
+        rows = [
+            row.model_copy(update=_became(row.run_id, row.status, journal))
+            for row in journal.runs(limit)
+        ]
     if as_json:
         click.echo(json_text([row.model_dump(mode="json") for row in rows]))
     elif rows:
         out = console()
+        if not out.is_terminal:
+            out.width = _WIDE
         out.print(runs_table(rows, out.width))
     else:
         click.echo("there is no run yet: `hoptrail ask QUESTION` makes one", err=True)
@@ -50,6 +57,7 @@ def show(run_id: str, as_json: bool, prompts: bool) -> None:
 
     with closing(_journal()) as journal:
         record = journal.trace(_last(journal) if run_id == LAST else run_id)
+        record = record.model_copy(update=_became(record.run_id, record.status, journal))
     if as_json:
         click.echo(json_text(record.model_dump(mode="json")))
     else:
@@ -63,11 +71,10 @@ def _journal() -> Journal:
     return Journal(load_settings().home)
 
 
-def _as_it_is(row: RunRow, journal: Journal) -> RunRow:
-    """Give the run with what has become of it: a process that was killed could not say so."""
-    if row.status == "running" and not journal.alive(row.run_id):
-        return row.model_copy(update={"status": "interrupted"})
-    return row
+def _became(run_id: str, status: str, journal: Journal) -> dict[str, str]:
+    """Give what has become of a run: a process that was killed could not say so."""
+    killed = status == "running" and not journal.alive(run_id)
+    return {"status": "interrupted"} if killed else {}
 
 
 def _last(journal: Journal) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,13 @@ from hoptrail.terminal.plain import duration, one_line, plain, spent
 
 if TYPE_CHECKING:
     from hoptrail.answer import Answer
+
+
+_RAISED_BY = {
+    "llm_calls": "--max-llm-calls",
+    "tokens": "HOPTRAIL_MAX_TOKENS",
+    "deadline": "--deadline",
+}
 
 
 def print_answer(out: Console, text: str, citations: Sequence[Citation]) -> None:
@@ -45,10 +53,35 @@ def place(title: str, source: str) -> str:
     return f"{title} ({source})" if title and source and title != source else title or source
 
 
-def print_degraded(err: Console) -> None:
-    """Say that no language model stood behind all of the answer."""
-    text = "degraded: not all of this answer is a language model's; `hoptrail doctor` says why"
-    err.print(Text(text, WARN), soft_wrap=True)
+def print_skipped(err: Console, skipped: Iterable[tuple[str, str]]) -> None:
+    """Say why some documents are not answered from; ``skipped`` holds paths with reasons."""
+    reasons = Counter(one_line(reason) for _, reason in skipped)
+    told = ", ".join(f"{reason} ({number})" for reason, number in reasons.items())
+    line = f"left out of the documents: {told}; `hoptrail ingest` names them"
+    err.print(Text(line, QUIET), soft_wrap=True)
+
+
+def print_plan(err: Console, questions: Sequence[str]) -> None:
+    """Print the questions of a plan, numbered as they refer to each other."""
+    for number, question in enumerate(questions, start=1):
+        err.print(Text(f"{number}. {one_line(question)}"), soft_wrap=True)
+
+
+def print_hints(err: Console, answer: Answer) -> None:
+    """Say what would have made a better answer: a language model, documents, a larger budget."""
+    for hint in _hints(answer):
+        err.print(Text(hint, WARN), soft_wrap=True)
+
+
+def _hints(answer: Answer) -> Iterator[str]:
+    if answer.degraded:
+        yield "degraded: not all of this answer is a language model's; `hoptrail doctor` says why"
+    if answer.abstained and not answer.trace.documents:
+        yield "there were no documents to answer from: `--docs PATH` names some"
+    spent_out = answer.stop_reason.removeprefix("budget:")
+    if spent_out in _RAISED_BY:
+        raised = f"{_RAISED_BY[spent_out]} with `hoptrail ask --resume {answer.run_id}`"
+        yield f"the budget ran out: to go on, raise {raised}"
 
 
 def print_report(err: Console, answer: Answer, trace: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from rich.console import Console
 from rich.text import Text
 
@@ -23,22 +26,27 @@ from hoptrail.terminal.view import View
 from hoptrail.trace import StepTrace
 
 _LABEL_WIDTH = 8
-_TOLD_EVERY = 0.1
+_TOLD_EVERY = 1.0
+"""Seconds between two lines on reading documents; what takes less is not told."""
 
 
 class Lines(View):
     """Prints each event of a run as one line."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
         self._writing = False
-        self._told = 0.0
+        self._told: float | None = None
+        self._warned: set[str] = set()
 
     def indexing(self, done: int, total: int, what: str) -> None:
-        """Tell how far the documents are read, every tenth of them."""
-        share = done / total if total else 1.0
-        if share == 1.0 or share - self._told >= _TOLD_EVERY:
-            self._told = share
+        """Tell how far the documents are read, every second."""
+        now = self._clock()
+        if self._told is None:
+            self._told = now
+        elif now - self._told >= _TOLD_EVERY:
+            self._told = now
             self._say("index", f"{done} of {total}  {one_line(what, 60)}")
 
     def show(self, event: Event) -> None:
@@ -60,7 +68,8 @@ class Lines(View):
         if isinstance(event, PlanRestarted):
             self._say("plan", f"begins anew: {one_line(event.why)}", style=WARN)
             return
-        self._say("plan", f"complete (source: {event.source})", style=QUIET)
+        source = "" if event.source == "model" else f" (source: {event.source})"
+        self._say("plan", f"complete{source}", style=QUIET)
         for repair in event.repairs:
             self._say("plan", f"repaired: {one_line(repair)}", style=WARN)
 
@@ -80,7 +89,9 @@ class Lines(View):
         line.append(f"  ({provenance(step)})" if provenance(step) else "", QUIET)
         self._print(f"step {step.id}", line)
         for warning in step.warnings:
-            self._say(f"step {step.id}", one_line(warning), style=WARN)
+            if warning not in self._warned:
+                self._say(f"step {step.id}", one_line(warning), style=WARN)
+        self._warned.update(step.warnings)
 
     def _answer(self, event: AnswerText | AnswerRestarted) -> None:
         if isinstance(event, AnswerRestarted):

@@ -34,12 +34,11 @@ def print_record(out: Console, trace: Trace, *, prompts: bool = False) -> None:
 
 
 def _summary(trace: Trace) -> Text:
-    calls = [*trace.plan.calls, *(c for s in trace.steps for c in s.calls), *trace.synthesis]
     line = status_mark(trace.status).append(f" {trace.status}", status_style(trace.status))
     if trace.degraded:
         line.append(" · degraded", WARN)
     usage = trace.usage
-    facts = [amount(len(trace.steps), "step"), answered_by(calls)]
+    facts = [amount(len(trace.steps), "step"), answered_by(trace.calls())]
     if usage.wall_ms:
         facts[:0] = [duration(usage.wall_ms)]
         facts[2:2] = [spent(usage)]
@@ -55,6 +54,8 @@ def _tree(trace: Trace, width: int, prompts: bool) -> Tree:
             round_ = step.round
             tree.add(Text(f"asked differently: {one_line(next(revisions, ''))}".rstrip(": "), WARN))
         tree.add(step_card(step, width, usual, prompts=prompts))
+    for step in trace.voided:
+        tree.add(Text(f"begun for a plan that broke off: {one_line(step.asked)}", WARN))
     for call in trace.synthesis:
         title = Text(f"answer written by {answered_by([call]) or 'nobody'}", QUIET)
         tree.add(Group(title, fact_grid(call_facts(call, usual, prompts=prompts))))
@@ -62,14 +63,18 @@ def _tree(trace: Trace, width: int, prompts: bool) -> Tree:
 
 
 def _plan(trace: Trace, prompts: bool) -> RenderableType:
+    calls = trace.plan.calls
+    planned = "no plan was made" if calls and calls[-1].error else "planned by the model"
+    if planner := answered_by(calls):
+        planned = f"planned by {planner}"
     sources = {
-        "model": "planned by " + (answered_by(trace.plan.calls) or "the model"),
+        "model": planned,
         "journal": "plan taken up from the journal",
         "gate": "one look-up, no plan needed",
         "given": "plan given by the caller",
         "fallback": "the plan was unreadable: asked as one step",
     }
-    facts = [fact for call in trace.plan.calls for fact in call_facts(call, prompts=prompts)]
+    facts = [fact for call in calls for fact in call_facts(call, prompts=prompts)]
     facts += [("repaired", Text(one_line(repair), WARN)) for repair in trace.plan.repairs]
     return Group(Text(sources[trace.plan.source], QUIET), fact_grid(facts))
 

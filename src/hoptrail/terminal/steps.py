@@ -11,6 +11,8 @@ from hoptrail.terminal.marks import status_style
 from hoptrail.terminal.plain import amount, duration, model_name, one_line
 from hoptrail.trace import Call, StepTrace
 
+_UNANSWERED = {"abstained": "not found", "running": "not finished", "waiting": "not begun"}
+
 
 def needs(depends_on: Sequence[int]) -> str:
     """Say which steps a step builds on, or nothing."""
@@ -21,9 +23,8 @@ def outcome_of(step: StepTrace) -> Text:
     """Give the step's answer, or what stands in its place."""
     if step.status == "answered":
         return Text(one_line(step.answer), "bold")
-    if step.status == "abstained":
-        return Text("not found", status_style(step.status))
-    return Text(one_line(step.error) or step.status, status_style(step.status))
+    said = _UNANSWERED.get(step.status, step.status)
+    return Text(one_line(step.error) or said, status_style(step.status))
 
 
 def answered_by(calls: Iterable[Call]) -> str:
