@@ -35,7 +35,7 @@ from hoptrail.terminal.record import print_record
 from hoptrail.terminal.runs import runs_table
 from hoptrail.terminal.values import print_values
 from hoptrail.terminal.waterfall import GENERATION, RETRIEVAL, Stretch, bars, draw
-from hoptrail.trace import StepTrace
+from hoptrail.trace import Call, StepTrace, Trace
 from tests.sample_trace import NOVEL, QUESTION, answered_step, citation, sample_trace, second_step
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -176,6 +176,15 @@ class TestRecord:
         print_record(out, trace)
         assert "running" in shown(out)
         assert "wall time" not in shown(out)
+
+    def test_a_plan_that_nobody_made_is_not_said_to_be_made(self) -> None:
+        trace = Trace(run_id="r", question=QUESTION, status="failed")
+        trace.plan.calls.append(Call(purpose="plan", error="NoBackend: nobody is up"))
+        trace.voided.append(StepTrace(id=1, question="Void?", asked="Void?"))
+        out = screen()
+        print_record(out, trace)
+        assert "no plan was made" in shown(out)
+        assert "begun for a plan that broke off: Void?" in shown(out)
 
 
 class TestWaterfall:
