@@ -7,7 +7,7 @@ calls tools in its place.
 from pathlib import Path
 
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
@@ -36,7 +36,7 @@ def main() -> None:
     agent.add_edge(START, "model")
     agent.add_conditional_edges("model", tools_condition)
     agent.add_edge("tools", "model")
-    for message in agent.compile().invoke({"messages": [("user", QUESTION)]})["messages"]:
+    for message in agent.compile().invoke({"messages": [HumanMessage(QUESTION)]})["messages"]:
         message.pretty_print()
     trail.close()
 

@@ -31,9 +31,7 @@ def evidence(passage: Passage, rank: int, *, cited: bool) -> TracedEvidence:
     """One passage as a step got it."""
     fused = 0.033 / rank
     scores = {"bm25": 11.2 / rank, "dense": 0.71 / rank, "fused": fused, "graph": 0.18 / rank}
-    return TracedEvidence(
-        passage=passage, rank=rank, score=0.18 / rank, scores=scores, cited=cited
-    )
+    return TracedEvidence(passage=passage, rank=rank, score=0.18 / rank, scores=scores, cited=cited)
 
 
 def citation(passage: Passage, step: int) -> Citation:

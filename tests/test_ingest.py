@@ -384,3 +384,17 @@ async def test_a_newer_format_is_refused_and_left_alone(docs: Path, place: Path)
 async def test_a_place_that_cannot_be_written_is_an_error(docs: Path) -> None:
     with pytest.raises(RetrievalError, match="cannot be written"):
         await ingest([docs], docs / "rhine.md", embedders=None)
+
+
+async def test_a_file_that_cannot_be_read_does_not_build_the_index_anew(
+    docs: Path, place: Path
+) -> None:
+    """Its reason is told each time; the index is the same, byte for byte."""
+    (docs / "latin.txt").write_bytes("schön".encode("latin-1"))
+    embedders = EmbedderChain([HashEmbedder(64)])
+    first = await ingest([docs], place, embedders=embedders)
+    before = (place / FILE_NAME).read_bytes()
+    again = await ingest([docs], place, embedders=embedders)
+    assert (again.added, again.changed, again.unchanged) == (0, 0, len(RIVERS))
+    assert again.skipped == first.skipped != ()
+    assert (place / FILE_NAME).read_bytes() == before

@@ -14,7 +14,7 @@ GOOD = '{"reasoning": "r", "found": true, "answer": "Prague", "passages": [2, 1]
         GOOD,
         f"```json\n{GOOD}\n```",
         f"Sure! Here is the answer:\n{GOOD}\nHope this helps.",
-        f"<think>maybe {{\"answer\": \"Brno\"}}</think>{GOOD}",
+        f'<think>maybe {{"answer": "Brno"}}</think>{GOOD}',
         f"[{GOOD}]",
         '{"reasoning": "r", "found": "true", "answer": "Prague", "passages": ["2", "[1]"]}',
         '{"reasoning": "r", "answer": "Prague [2]", "passages": [2, 1, 2]',

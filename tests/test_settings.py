@@ -145,7 +145,6 @@ def test_every_kind_of_value_is_read(environment: Callable[..., None]) -> None:
         HOPTRAIL_HOME="~/trails",
         HOPTRAIL_DEADLINE="1.5",
         HOPTRAIL_MAX_TOKENS="9000",
-        HOPTRAIL_API_TOKEN=" abc ",
         HOPTRAIL_HF_MODEL=" a/model\n",
     )
     toml('embedders = ["hash"]', 'local_embedding_path = "models/minilm"')
@@ -156,7 +155,6 @@ def test_every_kind_of_value_is_read(environment: Callable[..., None]) -> None:
     assert settings.local_embedding_path == Path("models/minilm")
     assert (settings.deadline, settings.max_tokens) == (1.5, 9000)
     assert settings.hf_model == "a/model"
-    assert settings.api_token == SecretStr("abc")
 
 
 # The token
@@ -440,13 +438,13 @@ def test_an_unknown_flag_is_a_mistake_of_the_caller() -> None:
 def test_a_secret_is_never_shown(source: str, environment: Callable[..., None]) -> None:
     flags: dict[str, object] = {}
     if source == "flag":
-        flags = {"token": SECRET, "api_token": SECRET}
+        flags = {"token": SECRET}
     elif source == "environment":
-        environment(HF_TOKEN=SECRET, HOPTRAIL_API_TOKEN=SECRET)
+        environment(HF_TOKEN=SECRET)
     elif source == ".env":
-        dotenv(f"HF_TOKEN={SECRET}", f"HOPTRAIL_API_TOKEN={SECRET}")
+        dotenv(f"HF_TOKEN={SECRET}")
     elif source == "toml":
-        toml(f'token = "{SECRET}"', f'api_token = "{SECRET}"')
+        toml(f'token = "{SECRET}"')
     else:
         saved_login()
     settings = load_settings(**flags)
@@ -458,9 +456,8 @@ def test_a_secret_is_never_shown(source: str, environment: Callable[..., None]) 
 
 
 def test_a_secret_of_another_kind_shows_nothing_of_itself() -> None:
-    settings = load_settings(token="sk-123", api_token="abc")
+    settings = load_settings(token="sk-123")
     assert origin(settings, "HF_TOKEN") == ("…", "flag")
-    assert origin(settings, "HOPTRAIL_API_TOKEN") == ("…", "flag")
 
 
 def test_a_bad_secret_is_not_shown_in_the_error() -> None:
@@ -497,3 +494,14 @@ def test_the_example_changes_nothing_when_it_is_copied_and_uncommented() -> None
     text = EXAMPLE.read_text(encoding="utf-8")
     dotenv(*(line.removeprefix("#") for line in text.splitlines() if re.match("#[A-Z]", line)))
     assert load_settings().model_dump() == Settings().model_dump()
+
+
+def test_documents_are_several_joined_as_in_path_or_a_list(
+    environment: Callable[..., None],
+) -> None:
+    environment(HOPTRAIL_DOCS=f"notes{os.pathsep}more")
+    assert load_settings().docs == (Path("notes"), Path("more"))
+    assert load_settings(docs="one").docs == (Path("one"),)
+    toml('docs = ["a", "b"]')
+    environment(HOPTRAIL_DOCS="")
+    assert load_settings().docs == (Path("a"), Path("b"))

@@ -116,10 +116,9 @@ class Assembly:
 
     def _documents(self) -> list[Path]:
         docs = self.docs
-        if docs is None and self.index is None and self.retriever is None:
-            docs = self.settings.docs
         if docs is None:
-            return []
+            own = self.index is not None or self.retriever is not None
+            docs = () if own else self.settings.docs
         return [Path(each) for each in ([docs] if isinstance(docs, str | Path) else docs)]
 
     def _search(self) -> Search | None:

@@ -53,6 +53,10 @@ class Ledger:
         self.llm_calls += 1
         self._reserved_tokens += tokens
 
+    def give_back(self) -> None:
+        """Take back a call that no language model answered."""
+        self.llm_calls -= 1
+
     def settle(self, reserved: int, input_tokens: int, output_tokens: int) -> None:
         """Replace a reservation by what the call really took."""
         self._reserved_tokens -= reserved
@@ -77,7 +81,7 @@ class Ledger:
         calls = budget.max_llm_calls
         kept = 0 if final or calls is None or calls < 3 else 1
         if calls is not None and self.llm_calls + 1 + kept > calls:
-            return "llm_calls", f"the budget of {calls} LLM calls is spent"
+            return "llm_calls", f"the budget of LLM calls ({calls}) is spent"
         spent = self.input_tokens + self.output_tokens + self._reserved_tokens
         if budget.max_tokens is not None and spent + tokens > budget.max_tokens:
             return "tokens", f"the budget of {budget.max_tokens} tokens is spent"

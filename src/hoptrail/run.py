@@ -115,7 +115,7 @@ class Run:
     def recount(self, call: Call) -> None:
         """Count what a call of an earlier part of this run has cost."""
         call.from_journal = True
-        self.ledger.charge(1, call.input_tokens, call.output_tokens)
+        self.ledger.charge(int(not call.degraded), call.input_tokens, call.output_tokens)
         self.trace.degraded = self.trace.degraded or call.degraded
 
     async def ask(self, purpose: Purpose, request: Request, calls: list[Call]) -> str:
@@ -268,6 +268,7 @@ class Run:
 
     def _count(self, call: Call, message: BaseMessage) -> None:
         if call.degraded:  # the built-in reader spends nothing
+            self.ledger.give_back()
             return
         usage = getattr(message, "usage_metadata", None) or {}
         prompt = sum(len(part.content) for part in call.prompt)

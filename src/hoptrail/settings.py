@@ -44,7 +44,7 @@ _LEGACY_HOST = "api-inference.huggingface.co"
 _OWN_HOSTS = ("huggingface.co", "hf.space", "endpoints.huggingface.cloud")
 _LOGIN = "hf login"
 _ENVIRONMENT = "environment"
-_SECRETS = ("token", "api_token")
+_SECRETS = ("token",)
 
 
 def _names(value: object) -> object:
@@ -147,6 +147,13 @@ def _path(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str) and value else value or None
 
 
+def _paths(value: object) -> object:
+    if isinstance(value, Path):
+        return (value,)
+    parts = value.split(os.pathsep) if isinstance(value, str) else value
+    return [_path(part) for part in parts if part] if isinstance(parts, list | tuple) else parts
+
+
 def _secret(value: object) -> object:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
@@ -203,14 +210,13 @@ class Settings(BaseModel):
     embedders: Annotated[tuple[EmbedderName, ...], *_Names] = Field(
         ("huggingface", "ollama", "local", "hash"), description="Who embeds, in this order"
     )
-    docs: Annotated[Path | None, BeforeValidator(_path)] = Field(
-        None, description="Documents to answer from when none are named"
+    docs: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = Field(
+        (), description="Documents to answer from when none are named, several joined as in PATH"
     )
     home: Annotated[Path, BeforeValidator(_path)] = Field(
         default_factory=lambda: platformdirs.user_data_path("hoptrail"),
         description="Folder of runs, traces, indexes and memory",
     )
-    api_token: _Secret = Field(None, description="Bearer token that `hoptrail serve` asks for")
     max_steps: _Count = Field(8, description="Most steps of a plan")
     max_llm_calls: _Count = Field(24, description="Most model calls of a run")
     max_tokens: _Count | None = Field(None, description="Most tokens of a run; empty is no limit")
@@ -330,7 +336,7 @@ def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return "hf_…" if value.get_secret_value().startswith("hf_") else "…"
     if isinstance(value, tuple):
-        return ",".join(value)
+        return (os.pathsep if value and isinstance(value[0], Path) else ",").join(map(str, value))
     if isinstance(value, float):
         return f"{value:g}"
     return "" if value is None else str(value)

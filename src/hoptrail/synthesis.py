@@ -111,7 +111,9 @@ def _abstention(steps: Sequence[StepTrace]) -> FinalAnswer:
     """Give what is missing, and what was found all the same; never the text of an error."""
 
     def those(status: str) -> list[str]:
-        return [step.asked or step.question for step in steps if step.status == status]
+        ended = [step for step in steps if step.status == status]
+        # One that was never asked waits for another; its question still names that as #1.
+        return [step.asked for step in ended if step.asked] or [step.question for step in ended]
 
     found = [f"{step.asked} {step.answer}." for step in steps if step.status == "answered"]
     parts = {

@@ -81,8 +81,11 @@ def _as_httpx(request: httpx.Request) -> Iterator[None]:
         raise httpx.ConnectTimeout(str(error), request=request) from error
     except TimeoutError as error:
         raise httpx.ReadTimeout(str(error), request=request) from error
-    except aiohttp.ClientConnectorError as error:
+    except aiohttp.ClientConnectorCertificateError as error:
         raise httpx.ConnectError(str(error), request=request) from error
+    except aiohttp.ClientConnectorError as error:
+        reason = f"{error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+        raise httpx.ConnectError(reason, request=request) from error
     except aiohttp.InvalidURL as error:
         raise httpx.UnsupportedProtocol(str(error), request=request) from error
     except (aiohttp.ClientError, OSError) as error:

@@ -201,7 +201,9 @@ class OllamaBackend(ChatModelBackend):
         said = words_of(refusal.text)
         inner = body_of(said).get("error")
         if isinstance(inner, dict):  # llama-server's own JSON, inside the string
-            said = f"{inner.get('message')} (raise HOPTRAIL_OLLAMA_NUM_CTX, now {self.num_ctx})"
+            said = f"{inner.get('message')} (raise HOPTRAIL_NUM_CTX, now {self.num_ctx})"
+        if refusal.status == 404 and self.model is None:
+            return f"no Ollama answers at {self.base_url} (see OLLAMA_HOST)"
         if refusal.status == 404:
             return f"{said or 'not found'} (ollama pull {self.model})"
         if refusal.status == 403 and not said:

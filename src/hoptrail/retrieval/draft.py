@@ -116,10 +116,10 @@ class Draft:
         return dict(self._database.execute("SELECT name, digest FROM sources").fetchall())
 
     def remove(self, source: str) -> None:
-        """Take a source and its passages out."""
-        self.changed = True
+        """Take a source and its passages out; one that was never in changes nothing."""
         self._database.execute("DELETE FROM passages WHERE source = ?", (source,))
-        self._database.execute("DELETE FROM sources WHERE name = ?", (source,))
+        gone = self._database.execute("DELETE FROM sources WHERE name = ?", (source,))
+        self.changed |= bool(gone.rowcount)
 
     def replace(self, file: SourceFile, digest: str) -> list[Skip]:
         """Put a file's passages in, in place of those it had; give what was left out of it.
@@ -137,6 +137,7 @@ class Draft:
             self.remove(file.name)
             raise
         self._database.execute("INSERT INTO sources VALUES (?, ?)", (file.name, digest))
+        self.changed = True
         if taken:
             skipped.append((file.name, f"{taken} passages with the id of another"))
         return skipped

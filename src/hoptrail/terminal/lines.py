@@ -53,8 +53,8 @@ class Lines(View):
         """Print an event's line; that the answer is being written is told once."""
         match event:
             case RunStarted():
-                again = "  (resumed: what is finished is not asked again)" if event.resumed else ""
-                self._say("run", event.run_id + again)
+                again = "  (resumed: what these backends finished is not asked again)"
+                self._say("run", event.run_id + (again if event.resumed else ""))
             case StepPlanned() | StepStarted() | StepFinished():
                 self._step(event)
             case PlanRestarted() | PlanFinished():
