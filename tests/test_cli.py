@@ -16,7 +16,7 @@ from hoptrail.cli.choice import BACKENDS
 from hoptrail.doctor import token_checked
 from hoptrail.journal import Journal
 from hoptrail.settings import BackendName, load_settings
-from hoptrail.trace import Trace
+from hoptrail.trace import TRACE_VERSION, Trace
 from tests.providers import Fault, LoopbackProvider, Reply
 from tests.two_hops import (
     QUESTION,
@@ -548,3 +548,11 @@ class TestHelp:
     def test_debug_lets_the_traceback_through(self) -> None:
         result = hoptrail("--debug", "trace", "show", "nothing")
         assert type(result.exception).__name__ == "RunNotFound"
+
+
+def test_the_schema_of_traces_is_printed() -> None:
+    result = hoptrail("trace", "schema")
+    assert result.exit_code == 0
+    schema = json.loads(result.stdout)
+    assert schema["$id"] == f"urn:hoptrail:trace:{TRACE_VERSION}"
+    assert set(schema["properties"]) == set(Trace.model_fields)

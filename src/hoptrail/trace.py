@@ -208,5 +208,5 @@ def trace_schema() -> dict[str, object]:
     """Give the published JSON Schema of the trace document."""
     schema: dict[str, object] = Trace.model_json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["$id"] = f"https://hoptrail.dev/schema/trace-{TRACE_VERSION}.json"
+    schema["$id"] = f"urn:hoptrail:trace:{TRACE_VERSION}"
     return schema

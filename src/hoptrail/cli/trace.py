@@ -64,6 +64,15 @@ def show(run_id: str, as_json: bool, prompts: bool) -> None:
         print_record(console(), record, prompts=prompts)
 
 
+@trace.command()
+def schema() -> None:
+    """Print the JSON Schema of the trace document."""
+    from hoptrail.terminal.plain import json_text
+    from hoptrail.trace import trace_schema
+
+    click.echo(json_text(trace_schema()))
+
+
 def _journal() -> Journal:
     from hoptrail.journal import Journal
     from hoptrail.settings import load_settings
