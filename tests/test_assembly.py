@@ -77,7 +77,7 @@ def test_documents_named_by_hand_go_before_those_of_the_settings(tmp_path: Path)
 
 def test_without_documents_there_is_no_search() -> None:
     assembly = Assembly(given_settings=load_settings())
-    assert assembly.library is None
+    assert assembly.corpus is None
     assert assembly.parts.search is None
 
 

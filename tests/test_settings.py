@@ -13,13 +13,12 @@ import platformdirs
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from hoptrail.addresses import is_own_host, ollama_address
 from hoptrail.errors import SettingsError
 from hoptrail.settings import (
     HUGGINGFACE_URL,
     Settings,
-    is_own_host,
     load_settings,
-    ollama_address,
     origins,
     variables,
 )

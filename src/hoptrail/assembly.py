@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from langchain_core.retrievers import BaseRetriever
 
     from hoptrail.backend import Backend
+    from hoptrail.corpus import Corpus
     from hoptrail.embeddings import EmbedderChain
-    from hoptrail.library import Library
     from hoptrail.router import RoutedChatModel
     from hoptrail.run import Parts, Search
     from hoptrail.space import Embedder
@@ -75,15 +75,15 @@ class Assembly:
         return EmbedderChain([_embedder(name, self.settings) for name in self.settings.embedders])
 
     @cached_property
-    def library(self) -> Library | None:
+    def corpus(self) -> Corpus | None:
         """The documents and their index, or None when there are none."""
         docs = self._documents()
         if self.retriever is not None or not (docs or self.index):
             return None
-        from hoptrail.library import Library
+        from hoptrail.corpus import Corpus
 
         folder = Path(self.index) if self.index else None
-        return Library(docs, folder, self.settings.home, self.embedders)
+        return Corpus(docs, folder, self.settings.home, self.embedders)
 
     @cached_property
     def parts(self) -> Parts:
@@ -110,7 +110,7 @@ class Assembly:
 
     def close(self) -> None:
         """Close the files of what was built."""
-        for name in ("journal", "library"):
+        for name in ("journal", "corpus"):
             if (part := self.__dict__.get(name)) is not None:
                 part.close()
 
@@ -127,7 +127,7 @@ class Assembly:
 
             external = ExternalIndex(self.retriever)
             return lambda question, k: external.search(question, k=k)
-        return None if self.library is None else self.library.search
+        return None if self.corpus is None else self.corpus.search
 
     async def _similarity(self, text: str, others: Sequence[str]) -> Sequence[float]:
         embedder = await self.embedders.first()

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from pydantic import BaseModel, ConfigDict
 
+from hoptrail.addresses import is_own_host
 from hoptrail.backend import Availability
 from hoptrail.connections import HttpRefusal, aclose_all, refuse, shared_client
 from hoptrail.errors import RetrievalError
-from hoptrail.settings import is_own_host
 
 if TYPE_CHECKING:
     from hoptrail.assembly import Assembly
@@ -175,26 +175,26 @@ def _loaded_model(told: dict[str, Any]) -> LoadedModel:
 
 
 async def _index_state(assembly: Assembly) -> IndexState | None:
-    library = assembly.library
-    if library is None:
+    corpus = assembly.corpus
+    if corpus is None:
         return None
-    if missing := [str(path) for path in library.docs if not path.exists()]:
+    if missing := [str(path) for path in corpus.docs if not path.exists()]:
         problem = f"there is no {', '.join(missing)}: correct --docs or HOPTRAIL_DOCS"
-        return IndexState(path=library.folder, problem=problem)
-    if not library.folder.exists():
+        return IndexState(path=corpus.folder, problem=problem)
+    if not corpus.folder.exists():
         problem = "not made yet: the next `hoptrail ask` or `hoptrail ingest` makes it"
-        return IndexState(path=library.folder, problem=problem)
+        return IndexState(path=corpus.folder, problem=problem)
     from hoptrail.retrieval.index import Index  # noqa: PLC0415 - only where there is an index
 
     try:
-        index = await asyncio.to_thread(Index.open, library.folder)
+        index = await asyncio.to_thread(Index.open, corpus.folder)
     except RetrievalError as error:
-        return IndexState(path=library.folder, problem=str(error))
+        return IndexState(path=corpus.folder, problem=str(error))
     with closing(index):
         tried = await index.search(_TRIED, k=1, embedders=assembly.embedders)
         stats = index.stats()
     return IndexState(
-        path=library.folder,
+        path=corpus.folder,
         passages=stats.passages,
         sources=stats.sources,
         space=stats.space and stats.space.id,

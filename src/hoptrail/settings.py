@@ -10,7 +10,6 @@ read here rather than with pydantic-settings, which would add about 170 ms to ev
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tomllib
@@ -19,7 +18,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
@@ -35,13 +33,21 @@ from pydantic import (
     model_validator,
 )
 
+from hoptrail.addresses import (
+    base_address,
+    host_of,
+    is_own_host,
+    is_port,
+    ollama_address,
+    ollama_parts,
+    web_address,
+)
 from hoptrail.errors import SettingsError
 
 HUGGINGFACE_URL = "https://router.huggingface.co"
 OLLAMA_URL = "http://127.0.0.1:11434"
 
 _LEGACY_HOST = "api-inference.huggingface.co"
-_OWN_HOSTS = ("huggingface.co", "hf.space", "endpoints.huggingface.cloud")
 _LOGIN = "hf login"
 _ENVIRONMENT = "environment"
 _SECRETS = ("token",)
@@ -55,92 +61,6 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("a name appears twice")
     return names
-
-
-def _web_address(value: object) -> object:
-    """Check an address and give it without its trailing slash."""
-    if not isinstance(value, str) or not value:
-        return value
-    address = value.strip().strip("\"'").rstrip("/")
-    if "@" in address:
-        raise ValueError("an address must not hold a user name or password")
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it is not an http:// or https:// address")
-    if parts.port == 0 or parts.query or parts.fragment:  # asking for .port checks it
-        raise ValueError("an address ends with its path and has a port from 1 to 65535")
-    return address
-
-
-def _base_address(value: object) -> object:
-    """Check an address and give it without ``/v1``, whichever way it was written."""
-    address = _web_address(value)
-    if not isinstance(address, str):
-        return address
-    return re.sub(r"/v1(/chat/completions|/models)?$", "", address)
-
-
-def is_own_host(url: str) -> bool:
-    """Say whether ``url`` is one of Hugging Face's own hosts, reached over https."""
-    host = _host(url)
-    own = any(host == name or host.endswith(f".{name}") for name in _OWN_HOSTS)
-    return own and url.startswith("https://")
-
-
-def _host(url: object) -> str:
-    try:
-        return (urlsplit(url.strip()).hostname or "") if isinstance(url, str) else ""
-    except ValueError:
-        return ""
-
-
-def ollama_address(value: object) -> object:
-    """Give the address that Ollama's own rules read from ``OLLAMA_HOST``.
-
-    They are those of ``envconfig.Host`` in Ollama: the port is 11434 without a scheme, 80 and
-    443 with one, and a bad port gives that default. A bind address becomes loopback, since a
-    client cannot connect to "everywhere".
-    """
-    if not isinstance(value, str):
-        return value
-    if "@" in value:
-        raise ValueError("an address must not hold a user name or password")
-    scheme, host, port, default, path = _ollama_parts(value)
-    if scheme not in ("http", "https"):
-        raise ValueError("it is not a host, host:port or http(s):// address")
-    return f"{scheme}://{_client_host(host)}:{port if _is_port(port) else default}{path}"
-
-
-def _ollama_parts(value: str) -> tuple[str, str, str, str, str]:
-    """Split into scheme, host, port as written, default port, and path."""
-    text = value.strip().strip("\"'").strip()
-    scheme, found, rest = text.partition("://")
-    if not found:
-        scheme, rest = ("https", "ollama.com:443") if text == "ollama.com" else ("http", text)
-    default = {"http": "80", "https": "443"}.get(scheme, "11434") if found else "11434"
-    place, slash, path = rest.rstrip("/").partition("/")
-    bare = place.removeprefix("[").removesuffix("]")
-    if place.count(":") > 1 and (place == bare or place.endswith("]")):
-        return scheme, bare, "", default, slash + path  # IPv6 without a port
-    host, _, port = place.rpartition(":") if ":" in place else (place, "", "")
-    return scheme, host.removeprefix("[").removesuffix("]"), port, default, slash + path
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
-
-
-def _client_host(host: str) -> str:
-    """Give a host that a client can connect to, in brackets where it is IPv6."""
-    try:
-        address = ipaddress.ip_address(host or "127.0.0.1")
-    except ValueError:
-        if re.fullmatch(r"[\w.-]+", host):
-            return host
-        raise ValueError(f"{host!r} is not a host name or address") from None
-    if address.is_unspecified:
-        return "127.0.0.1" if address.version == 4 else "[::1]"
-    return str(address) if address.version == 4 else f"[{address}]"
 
 
 def _path(value: object) -> object:
@@ -179,10 +99,10 @@ class Settings(BaseModel):
     )
 
     token: _Secret = Field(None, description="Hugging Face access token")
-    huggingface_base_url: Annotated[str, BeforeValidator(_base_address)] = Field(
+    huggingface_base_url: Annotated[str, BeforeValidator(base_address)] = Field(
         HUGGINGFACE_URL, description="Hugging Face router or own endpoint, with or without /v1"
     )
-    huggingface_embedding_url: Annotated[str | None, BeforeValidator(_web_address)] = Field(
+    huggingface_embedding_url: Annotated[str | None, BeforeValidator(web_address)] = Field(
         None, description="Own embedding endpoint (TEI) instead of hf-inference"
     )
     ollama_host: Annotated[str, BeforeValidator(ollama_address)] = Field(
@@ -246,7 +166,7 @@ class Settings(BaseModel):
         values = dict(values)
         warnings: list[str] = []
         for name in ("huggingface_base_url", "huggingface_embedding_url"):
-            if _host(values.get(name)) == _LEGACY_HOST:
+            if host_of(values.get(name)) == _LEGACY_HOST:
                 del values[name]
                 warnings.append(
                     f"{_LEGACY_HOST} was shut down in 2025 and answers 410 to everything: using "
@@ -254,8 +174,8 @@ class Settings(BaseModel):
                 )
         ollama = values.get("ollama_host")
         if isinstance(ollama, str) and "@" not in ollama:
-            _, _, port, default, _ = _ollama_parts(ollama)
-            if port and not _is_port(port):
+            _, _, port, default, _ = ollama_parts(ollama)
+            if port and not is_port(port):
                 warnings.append(f"OLLAMA_HOST has a bad port, {port!r}: using {default}.")
         given = values.get("warnings", ())
         return {**values, "warnings": (*given, *warnings) if isinstance(given, tuple) else given}

@@ -137,8 +137,8 @@ class Hoptrail:
 
     async def prepare(self, progress: Progress | None = None) -> IngestReport | None:
         """Bring the index of ``docs`` up to date now, rather than at the first question."""
-        library = self.assembly.library
-        return None if library is None else await library.prepare(progress)
+        corpus = self.assembly.corpus
+        return None if corpus is None else await corpus.prepare(progress)
 
     def close(self) -> None:
         """Close the files; the trail answers no more questions."""
@@ -146,9 +146,9 @@ class Hoptrail:
 
     async def _go(self, given: Question | Command[Any], run_id: str) -> AsyncGenerator[Event, None]:
         graph = self.graph
-        if (library := self.assembly.library) is not None:
+        if (corpus := self.assembly.corpus) is not None:
             # Documents that are indexed first take their time, not the run's.
-            await library.open()
+            await corpus.open()
         config: RunnableConfig = {"configurable": {"thread_id": run_id, RUN_ID: run_id}}
         # LangGraph types its generator as an iterator; left early, it has to be closed, and the
         # run ended if no node is there to end it.

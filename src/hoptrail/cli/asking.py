@@ -82,7 +82,7 @@ class Asking:
 
             trail = self._trail()
             self._run_id = self._run_id or new_run_id()
-            if trail.assembly.library is not None:
+            if trail.assembly.corpus is not None:
                 self._tell_skipped(background().run(trail.prepare(view.indexing)))
             with closing(trail):
                 events = trail.stream(self._wish.question, run_id=self._run_id)

@@ -11,7 +11,7 @@ import click
 from hoptrail.cli.choice import index_option
 
 if TYPE_CHECKING:
-    from hoptrail.library import Library
+    from hoptrail.corpus import Corpus
     from hoptrail.retrieval.ingest import IngestReport
 
 
@@ -26,14 +26,14 @@ def ingest(paths: tuple[str, ...], index: str | None) -> None:
     from hoptrail.assembly import Assembly
 
     assembly = Assembly(docs=[Path(path) for path in paths], index=index)
-    library = assembly.library
-    assert library is not None  # there are paths
-    report = _with_progress(library)
-    _print(report, library.folder)
+    corpus = assembly.corpus
+    assert corpus is not None  # there are paths
+    report = _with_progress(corpus)
+    _print(report, corpus.folder)
     assembly.close()
 
 
-def _with_progress(library: Library) -> IngestReport:
+def _with_progress(corpus: Corpus) -> IngestReport:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from hoptrail.terminal.marks import ACCENT, QUIET, console
@@ -50,7 +50,7 @@ def _with_progress(library: Library) -> IngestReport:
         def show(done: int, total: int, what: str) -> None:
             progress.update(task, completed=done, total=total, description=one_line(what, 50))
 
-        report = asyncio.run(library.prepare(show))
+        report = asyncio.run(corpus.prepare(show))
     assert report is not None  # there are documents
     return report
 

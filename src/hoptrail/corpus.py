@@ -16,7 +16,7 @@ from hoptrail.space import Embedders
 Progress = Callable[[int, int, str], None]
 
 
-class Library:
+class Corpus:
     """Documents, or an index built before, behind one `search`.
 
     Nothing is read before the first search, or before `prepare`. ``index`` is the index's
