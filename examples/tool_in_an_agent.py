@@ -1,8 +1,4 @@
-"""Hoptrail as a tool inside another LangGraph agent.
-
-The agent's own model is scripted here, so that the example runs anywhere; put any model that
-calls tools in its place.
-"""
+"""Hoptrail as a tool inside another LangGraph agent; the agent's own model is scripted here."""
 
 from pathlib import Path
 
@@ -14,22 +10,20 @@ from langgraph.prebuilt import ToolNode, tools_condition
 
 from hoptrail import Hoptrail
 
-CORPUS = Path(__file__).parent / "corpus"
 QUESTION = "Where was the composer of Finlandia born?"
 CALL = {"name": "look_up", "args": {"question": QUESTION}, "id": "1"}
+trail = Hoptrail(docs=Path(__file__).parent / "corpus")
+
+
+@tool
+def look_up(question: str) -> str:
+    """Answer a question that takes several look-ups in the documents."""
+    return trail.ask(question).text
 
 
 def main() -> None:
-    trail = Hoptrail(docs=CORPUS)
-
-    @tool
-    def look_up(question: str) -> str:
-        """Answer a question that takes several look-ups in the documents."""
-        return trail.ask(question).text
-
     replies = [AIMessage("", tool_calls=[CALL]), AIMessage("I looked it up: see above.")]
     model = GenericFakeChatModel(messages=iter(replies))
-
     agent = StateGraph(MessagesState)
     agent.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
     agent.add_node("tools", ToolNode([look_up]))
