@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -296,6 +297,13 @@ class TestResume:
 
 
 class TestInterrupt:
+    @pytest.fixture(autouse=True)
+    def interruptible(self) -> Iterator[None]:
+        """A shell starts background jobs with Ctrl-C ignored, and children inherit that."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_the_run_cleanly_and_says_how_to_go_on(
         self, provider: LoopbackProvider, docs: str, home: Path, sign: signal.Signals
@@ -309,9 +317,12 @@ class TestInterrupt:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            until(lambda: len(provider.ollama.chats) == 3)
-            process.send_signal(sign)
-            stdout, stderr = process.communicate(timeout=20)
+            try:
+                until(lambda: len(provider.ollama.chats) == 3)
+                process.send_signal(sign)
+                stdout, stderr = process.communicate(timeout=20)
+            finally:
+                process.kill()
         assert process.returncode == 130, stderr
         assert stdout == ""
         assert f"hoptrail ask --resume {newest_run(home)}" in stderr
