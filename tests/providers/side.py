@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -28,7 +29,7 @@ from tests.providers.wire import JSON, Exchange, Listener
 Route = Callable[[Exchange], Awaitable[None]]
 
 
-class Side:
+class Side(ABC):
     """One provider on one port. Attributes may be set from any thread at any time.
 
     ``fault``, ``embed_fault`` and ``probe_fault`` hold until they are cleared; ``faults``,
@@ -98,12 +99,12 @@ class Side:
         future: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
         future.result(10)
 
-    def _routes(self) -> dict[tuple[str, str], Route]:
-        raise NotImplementedError
+    @abstractmethod
+    def _routes(self) -> dict[tuple[str, str], Route]: ...
 
+    @abstractmethod
     async def _elsewhere(self, exchange: Exchange) -> None:
         """Answer a path that is not in the table."""
-        raise NotImplementedError
 
     async def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
         """Answer an error in the provider's own envelope."""
