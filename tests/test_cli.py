@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 from click.testing import CliRunner, Result
 
+from hoptrail.answer import answer_of
 from hoptrail.backend import Availability
 from hoptrail.cli import main
 from hoptrail.cli.choice import BACKENDS
@@ -86,23 +87,16 @@ class TestAsk:
         assert told[-1].startswith(f"trace: hoptrail trace show {run_id}  (")
         assert str(home / "traces" / f"{run_id}.json") in told[-1]
 
-    def test_json_is_one_object_with_the_promised_keys(
-        self, model: LoopbackProvider, docs: str
+    def test_json_is_the_answers_own_object_and_nothing_else(
+        self, model: LoopbackProvider, docs: str, home: Path
     ) -> None:
         result = hoptrail("ask", "--json", "--docs", docs, QUESTION)
         answer = json.loads(result.stdout)
-        assert answer.keys() >= {
-            "run_id",
-            "question",
-            "answer",
-            "abstained",
-            "degraded",
-            "stop_reason",
-            "citations",
-            "steps",
-            "usage",
-            "warnings",
-        }
+        journal = Journal(home)
+        assert answer == json.loads(
+            json.dumps(answer_of(journal.trace(answer["run_id"])).as_json())
+        )
+        journal.close()
         assert answer["short_answer"] == "Prague"
         assert [step["backend"] for step in answer["steps"]] == ["ollama", "ollama"]
         assert [step["model"] for step in answer["steps"]] == ["qwen3:8b", "qwen3:8b"]

@@ -253,15 +253,16 @@ async def test_when_every_step_failed_the_error_rises_and_is_no_answer(journal: 
     assert "refused" in trace.error
 
 
-async def test_a_search_that_fails_fails_its_step(journal: Journal) -> None:
+@pytest.mark.parametrize("error", [RetrievalError("damaged"), ZeroDivisionError("odd")], ids=repr)
+async def test_a_search_that_fails_fails_its_step(journal: Journal, error: Exception) -> None:
     async def search(question: str, k: int) -> Retrieval:
         if question == "a?":
-            raise RetrievalError("the index is damaged")
+            raise error
         return await find(question, k)
 
     model = ScriptedChatModel(respond=script(["a?", "b?"], {"b?": "2"}, "2"))
     _, trace = await run_graph(model, journal, search=search)
-    assert "index is damaged" in trace.step(1).error
+    assert f"{type(error).__name__}: {error}" in trace.step(1).error
     assert trace.step(2).status == "answered"
 
 

@@ -337,18 +337,6 @@ async def test_a_plan_written_anew_is_proposed_without_its_void_steps(journal: J
 # What a step is told, and what fails only it
 
 
-async def test_a_search_with_a_bug_fails_only_its_step(journal: Journal) -> None:
-    async def search(question: str, k: int) -> Retrieval:
-        if question == "a?":
-            raise ZeroDivisionError("odd")
-        return await find(question, k)
-
-    model = ScriptedChatModel(respond=script(["a?", "b?"], {"b?": "2"}, "2"))
-    _, trace = await run_graph(model, journal, search=search)
-    assert "ZeroDivisionError: odd" in trace.step(1).error
-    assert trace.step(2).status == "answered"
-
-
 async def test_earlier_answers_that_cannot_be_compared_are_a_warning(journal: Journal) -> None:
     async def similarity(text: str, others: Sequence[str]) -> Sequence[float]:
         raise ValueError("odd")
