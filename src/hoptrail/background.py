@@ -77,12 +77,23 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(work, self._loop.result())
 
     def _main(self) -> None:
-        asyncio.run(self._serve())
+        # Not asyncio.run: it ends its executor from a new thread, and none can be started while
+        # the interpreter shuts down (Python 3.12), which is when this loop ends.
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self._serve())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
         self._loop.set_result(asyncio.get_running_loop())
         await self._stop.wait()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _once(work: Coroutine[Any, Any, T]) -> AsyncGenerator[T, None]:
