@@ -60,5 +60,5 @@ $(STAMP): pyproject.toml
 		$(PYTHON) -m venv $(VENV) && \
 		$(INSTALL) --upgrade "pip>=25.1"; \
 	fi
-	$(INSTALL) --editable . --group dev
+	$(INSTALL) --editable ".[server,mcp]" --group dev
 	@touch $@

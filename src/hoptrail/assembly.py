@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
     from langchain_core.retrievers import BaseRetriever
+    from langchain_core.tools import BaseTool
+    from langgraph.store.base import BaseStore
 
     from hoptrail.backend import Backend
     from hoptrail.corpus import Corpus
     from hoptrail.embeddings import EmbedderChain
+    from hoptrail.memory import Memory
     from hoptrail.router import RoutedChatModel
     from hoptrail.run import Parts, Search
     from hoptrail.space import Embedder
@@ -40,8 +43,11 @@ class Assembly:
     embeddings: Embeddings | None = None
     retriever: BaseRetriever | None = None
     budget: Budget | None = None
+    tools: Sequence[BaseTool] | None = None
+    store: BaseStore | None = None
     approve: bool = False
     given_settings: Settings | None = None
+    _store: BaseStore | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -105,8 +111,19 @@ class Assembly:
             revisions=settings.revisions,
             concurrency=settings.concurrency,
             approve=self.approve,
+            tools=tuple(self.tools if self.tools is not None else _tools(settings)),
+            # Only memory that was asked for enters a run; a conversation always has one.
+            recall=None if self.store is None else self.memory().recall,
             routed=own,
         )
+
+    def memory(self, user: str = "default") -> Memory:
+        """Give what is remembered of a user: in the store passed in, or under the home folder."""
+        from hoptrail.memory import Memory, sqlite_store
+
+        if self._store is None:
+            self._store = self.store or sqlite_store(self.settings.home / "memory.db")
+        return Memory(self._store, self.embedders, user)
 
     def close(self) -> None:
         """Close the files of what was built."""
@@ -148,6 +165,14 @@ def _budget(settings: Settings) -> Budget:
         max_tokens=settings.max_tokens,
         deadline=settings.deadline,
     )
+
+
+def _tools(settings: Settings) -> list[BaseTool]:
+    if not settings.tools:
+        return []
+    from hoptrail import tools
+
+    return [getattr(tools, name) for name in settings.tools]
 
 
 def _backend(name: str, settings: Settings) -> Backend:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hoptrail.trace import StepTrace, Trace
+from hoptrail.trace import StepTrace, ToolUse, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,15 @@ class StepStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolUsed:
+    """A step called a tool and got its result, or its error."""
+
+    step: int
+    use: ToolUse
+    type: str = "TOOL_CALL_RESULT"
+
+
+@dataclass(frozen=True, slots=True)
 class StepFinished:
     """A step ended: answered, abstained or failed. ``step`` is its whole record."""
 
@@ -102,6 +111,7 @@ Event = (
     | PlanFinished
     | PlanProposed
     | StepStarted
+    | ToolUsed
     | StepFinished
     | AnswerText
     | AnswerRestarted

@@ -12,37 +12,23 @@ needs is in the journal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from langchain_core.runnables import RunnableLambda
 from langgraph.channels.untracked_value import UntrackedValue
-from langgraph.config import get_config, get_stream_writer
+from langgraph.config import get_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
-from hoptrail.background import background
 from hoptrail.errors import HoptrailError
-from hoptrail.events import Event
+from hoptrail.nodes import LEAVING, RUN_ID, Tell, sync_and_async
 from hoptrail.planning import Planning
 from hoptrail.revision import revise_plan, steps_of_round
 from hoptrail.run import Parts, new_run_id, open_run
 from hoptrail.solve import solve_steps
 from hoptrail.synthesis import final_answer
 from hoptrail.trace import StepTrace
-
-RUN_ID = "hoptrail_run_id"
-"""The key of ``config["configurable"]`` that names a run; one begun before is resumed."""
-LEAVING = "__hoptrail_leaving"
-"""The key of ``config["configurable"]`` for an `AsyncExitStack` of the caller's.
-
-A node ends its run when it fails or is cancelled; a graph that is left between two nodes leaves
-that to the stack.
-"""
-
-Tell = Callable[[Event], None]
-Node = Callable[["State", Tell], Coroutine[None, None, dict[str, object]]]
 
 
 class Question(TypedDict):
@@ -77,10 +63,10 @@ def build_graph(parts: Parts) -> StateGraph[State, None, Question, Answered]:
     hops = MultiHop(parts)
     graph = StateGraph(State, input_schema=Question, output_schema=Answered)
     for node in (hops.decompose, hops.solve, hops.revise, hops.synthesize):
-        graph.add_node(node.__name__, _sync_and_async(node))
+        graph.add_node(node.__name__, sync_and_async(node))
     graph.add_edge(START, "decompose")
     if parts.approve:
-        graph.add_node("approve", _sync_and_async(hops.approve))
+        graph.add_node("approve", sync_and_async(hops.approve))
         graph.add_edge("decompose", "approve")
         graph.add_edge("approve", "solve")
     else:
@@ -202,18 +188,6 @@ class MultiHop:
 async def _solve_round(planning: Planning, round_: int) -> None:
     run = planning.run
     await solve_steps(run, steps_of_round(run, round_) if round_ else planning.steps())
-
-
-def _sync_and_async(node: Node) -> RunnableLambda[State, dict[str, object]]:
-    """Make a node that ``invoke`` can run too: there it runs on the background loop."""
-
-    def in_sync(state: State) -> dict[str, object]:
-        return background().run(node(state, get_stream_writer()))
-
-    async def in_async(state: State) -> dict[str, object]:
-        return await node(state, get_stream_writer())
-
-    return RunnableLambda(in_sync, in_async, name=node.__name__)
 
 
 def _planned(step: StepTrace) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a language model is asked, as types: plan, step, revision, synthesis.
+"""What a language model is asked, as types: plan, next step, step, revision, synthesis, chat.
 
 A request travels on the last message it is rendered to (`hoptrail.prompts`), so that a backend
 which works on the typed request never has to parse a prompt, and so that the router can
@@ -73,11 +73,28 @@ class RevisionRequest(BaseModel):
     max_steps: int = 4
 
 
+class NextStepRequest(BaseModel):
+    """Give the one look-up that ``question`` needs next, or none when the steps suffice.
+
+    The step will have the number ``next_id``; its question is complete, for there is nothing
+    it has to wait for. ``left`` more steps may follow it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    kind: ClassVar[str] = "next"
+
+    question: str
+    steps: tuple[StepOutcome, ...] = ()
+    next_id: int = 1
+    left: int = 7
+
+
 class StepRequest(BaseModel):
     """Answer one step's ``question`` from ``evidence`` and ``earlier`` answers.
 
     ``from_documents`` is false when there is no index: then the model answers from its own
-    knowledge.
+    knowledge. ``tools`` names those that may be called before the answer; what they returned
+    is evidence.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -88,6 +105,7 @@ class StepRequest(BaseModel):
     evidence: tuple[Evidence, ...] = ()
     earlier: tuple[EarlierAnswer, ...] = ()
     from_documents: bool = True
+    tools: tuple[str, ...] = ()
 
 
 class SynthesisRequest(BaseModel):
@@ -101,6 +119,32 @@ class SynthesisRequest(BaseModel):
     evidence: tuple[Evidence, ...] = ()
 
 
+class ChatTurn(BaseModel):
+    """One message of a conversation so far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: Literal["user", "assistant", "system"]
+    text: str
+
+
+class ChatRequest(BaseModel):
+    """Answer the last ``question`` of a conversation, which followed ``history``.
+
+    ``facts`` were recalled from memory; ``evidence`` was found in the documents, if there are
+    any (``from_documents``).
+    """
+
+    model_config = ConfigDict(frozen=True)
+    kind: ClassVar[str] = "chat"
+
+    question: str
+    history: tuple[ChatTurn, ...] = ()
+    facts: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    from_documents: bool = False
+
+
 class StepReply(BaseModel):
     """What a backend answers to a `StepRequest`; ``passages`` are 1-based evidence numbers."""
 
@@ -112,7 +156,9 @@ class StepReply(BaseModel):
     passages: tuple[int, ...] = ()
 
 
-Request = PlanRequest | RevisionRequest | StepRequest | SynthesisRequest
+Request = (
+    PlanRequest | RevisionRequest | NextStepRequest | StepRequest | SynthesisRequest | ChatRequest
+)
 
 PLAN_SCHEMA: dict[str, object] = {
     "type": "object",
@@ -137,11 +183,11 @@ STEP_SCHEMA: dict[str, object] = {
 def schema_of(request: Request) -> dict[str, object] | None:
     """Give the JSON schema that the reply to ``request`` follows, or None for free text."""
     match request:
-        case PlanRequest() | RevisionRequest():
+        case PlanRequest() | RevisionRequest() | NextStepRequest():
             return PLAN_SCHEMA
         case StepRequest():
             return STEP_SCHEMA
-        case SynthesisRequest():
+        case SynthesisRequest() | ChatRequest():
             return None
 
 
@@ -150,6 +196,6 @@ def request_of(messages: Sequence[BaseMessage]) -> Request | None:
     if not messages:
         return None
     request = messages[-1].additional_kwargs.get(REQUEST_KEY)
-    if isinstance(request, PlanRequest | RevisionRequest | StepRequest | SynthesisRequest):
+    if isinstance(request, Request):
         return request
     return None

@@ -22,6 +22,7 @@ from hoptrail.characters import whole
 from hoptrail.errors import BackendUnavailable, BudgetExceeded, HoptrailError
 from hoptrail.events import Event, RunFinished, RunStarted
 from hoptrail.evidence import Retrieval
+from hoptrail.fact import Fact
 from hoptrail.journal import Journal
 from hoptrail.prompts import PROMPT_VERSION, render
 from hoptrail.request import Request
@@ -29,12 +30,19 @@ from hoptrail.trace import Attempt, Call, Message, RunStatus, Trace
 
 if TYPE_CHECKING:
     from filelock import FileLock
+    from langchain_core.tools import BaseTool
 
 Search = Callable[[str, int], Awaitable[Retrieval]]
 """Gives the best ``k`` passages for a question."""
 Similarity = Callable[[str, Sequence[str]], Awaitable[Sequence[float]]]
 """Gives the cosine of a text with each of some others."""
-Purpose = Literal["plan", "revision", "step", "synthesis"]
+Recall = Callable[[str, int], Awaitable[Sequence[Fact]]]
+"""Gives the facts of memory nearest to a text, at most ``k``, nearest first."""
+Purpose = Literal["plan", "revision", "next", "step", "synthesis", "chat"]
+GraphName = Literal["multi-hop", "iterative", "chat"]
+
+_FINAL = ("synthesis", "chat")
+"""What the last of the budget is kept for."""
 
 _SAVE_EVERY_SECONDS = 0.25
 _CHARACTERS_PER_TOKEN = 4
@@ -46,7 +54,8 @@ class Parts:
 
     ``routed`` is true when the model is Hoptrail's own router: it then takes the seconds that
     are left, and says on its answers which backend gave them. ``approve`` pauses each run after
-    the plan; ``revisions`` is how often what found nothing may be asked differently.
+    the plan; ``revisions`` is how often what found nothing may be asked differently. ``tools``
+    may be called by steps; ``recall`` brings facts of memory into their context.
     """
 
     model: BaseChatModel
@@ -61,6 +70,8 @@ class Parts:
     revisions: int = 1
     concurrency: int = 8
     approve: bool = False
+    tools: tuple[BaseTool, ...] = ()
+    recall: Recall | None = None
     routed: bool = False
     gate: Callable[[str], bool] | None = None
 
@@ -217,7 +228,7 @@ class Run:
         Raises:
             BudgetExceeded: the deadline passed.
         """
-        left = self.ledger.seconds_left(final=purpose == "synthesis")
+        left = self.ledger.seconds_left(final=purpose in _FINAL)
         try:
             async with asyncio.timeout(left) as limit:
                 yield {"deadline": left} if self.parts.routed else {}
@@ -235,7 +246,7 @@ class Run:
         prompt = [Message(role=message.type, content=str(message.text)) for message in messages]
         estimate = sum(len(message.content) for message in prompt) // _CHARACTERS_PER_TOKEN
         async with self._calls_at_once:
-            self.ledger.reserve(estimate, final=purpose == "synthesis")
+            self.ledger.reserve(estimate, final=purpose in _FINAL)
             call = Call(purpose=purpose, prompt=prompt, started_ms=self.now())
             calls.append(call)
             try:
@@ -282,17 +293,31 @@ class Run:
             await self.parts.journal.off_loop(self.parts.journal.save_trace, self.trace)
 
 
-async def open_run(parts: Parts, run_id: str, question: str, tell: Callable[[Event], None]) -> Run:
+async def open_run(  # what a run is: all but the first four have a default
+    parts: Parts,
+    run_id: str,
+    question: str,
+    tell: Callable[[Event], None],
+    *,
+    graph: GraphName = "multi-hop",
+    thread_id: str = "",
+) -> Run:
     """Admit a run, or take up an earlier one of the same id where it stopped.
 
     Raises:
         RunBusy: somebody else is working on it.
     """
     journal, question = parts.journal, whole(question)
-    options: dict[str, object] = {"policy": parts.policy, "documents": parts.documents}
+    options: dict[str, object] = {
+        "policy": parts.policy,
+        "documents": parts.documents,
+        "graph": graph,
+    }
     lock = await journal.off_loop(journal.admit, run_id, question, options)
     trace = Trace(
         run_id=run_id,
+        graph=graph,
+        thread_id=thread_id,
         question=question,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         model_policy=parts.policy,

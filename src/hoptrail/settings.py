@@ -50,11 +50,15 @@ OLLAMA_URL = "http://127.0.0.1:11434"
 _LEGACY_HOST = "api-inference.huggingface.co"
 _LOGIN = "hf login"
 _ENVIRONMENT = "environment"
-_SECRETS = ("token",)
+_SECRETS = ("token", "api_token")
 
 
 def _names(value: object) -> object:
     return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+def _optional_names(value: object) -> object:
+    return _names(value) if value else ()
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -82,6 +86,8 @@ def _secret(value: object) -> object:
 
 BackendName = Literal["huggingface", "ollama", "local", "extractive"]
 EmbedderName = Literal["huggingface", "ollama", "local", "hash"]
+ToolName = Literal["calculator", "date_difference"]
+_NamesIfAny = (BeforeValidator(_optional_names), AfterValidator(_distinct))
 _Names = (BeforeValidator(_names), AfterValidator(_distinct), Field(min_length=1))
 _Secret = Annotated[SecretStr | None, BeforeValidator(_secret)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -153,6 +159,19 @@ class Settings(BaseModel):
     call_timeout: _Seconds = Field(180.0, description="Seconds a call may take")
     concurrency: _Count = Field(8, description="Most calls at a time")
     temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature")
+    tools: Annotated[tuple[ToolName, ...], *_NamesIfAny] = Field(
+        (), description="Tools that steps may call: calculator, date_difference"
+    )
+    api_token: _Secret = Field(
+        None, description="What clients of `hoptrail serve` must send as a bearer token"
+    )
+    allowed_hosts: Annotated[tuple[str, ...], *_NamesIfAny] = Field(
+        (), description="Host names besides this machine's own that the server answers to"
+    )
+    allowed_origins: Annotated[tuple[str, ...], *_NamesIfAny] = Field(
+        (), description="Web origins besides this machine's own whose pages may call the server"
+    )
+    max_runs: _Count = Field(256, description="Most runs at a time in the server; more get 429")
 
     warnings: tuple[str, ...] = ()
 

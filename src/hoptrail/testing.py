@@ -17,10 +17,13 @@ from pydantic import Field
 
 from hoptrail.backend import DEFAULT_LIMITS, Availability, Backend, CallLimits, CallOptions
 from hoptrail.errors import BackendError
+from hoptrail.plan import fill
 from hoptrail.request import (
+    NextStepRequest,
     PlanRequest,
     Request,
     RevisionRequest,
+    StepOutcome,
     StepRequest,
     SynthesisRequest,
     request_of,
@@ -68,7 +71,7 @@ class ScriptedChatModel(BaseChatModel):
         return [asked.question for asked in self.calls]
 
     def asked(self, kind: str) -> list[Asked]:
-        """The calls of one kind: ``plan``, ``revision``, ``step``, ``synthesis``."""
+        """The calls of one kind, such as ``plan``, ``step`` or ``synthesis``."""
         return [asked for asked in self.calls if asked.request and asked.request.kind == kind]
 
     async def _astream(
@@ -229,12 +232,14 @@ def script(
     steps: Mapping[str, str | BaseException | None] | None = None,
     synthesis: Scripted = "done",
     revision: Sequence[str] = (),
+    chat: Scripted = "hello",
 ) -> Callable[[Asked], Scripted]:
     """Give a `respond` from tables.
 
     ``plan`` lists the steps (or is the raw text); ``steps`` maps a question as asked to its
     answer, to None when nothing is found, or to an exception. A question that is not in the
-    table is an error of the test.
+    table is an error of the test. Asked for the next step, it gives the first of ``plan`` that
+    has not been asked, its references filled. ``chat`` answers conversations.
     """
 
     def respond(asked: Asked) -> Scripted:
@@ -243,15 +248,22 @@ def script(
                 return plan if isinstance(plan, str) else json.dumps({"steps": list(plan)})
             case RevisionRequest():
                 return json.dumps({"steps": list(revision)})
+            case NextStepRequest(steps=done):
+                return _next_of(list(plan), done)
             case StepRequest(question=question):
                 answer = (steps or {})[question]
                 return answer if isinstance(answer, BaseException) else step_reply(answer)
             case SynthesisRequest():
                 return synthesis
-            case None:
-                raise AssertionError(f"not a request: {asked.messages!r}")
+            case _:
+                return chat
 
     return respond
+
+
+def _next_of(plan: Sequence[str], done: Sequence[StepOutcome]) -> str:
+    answers = {step.id: step.answer for step in done}
+    return json.dumps({"steps": [fill(step, answers) for step in plan[len(done) :][:1]]})
 
 
 def step_reply(answer: str | None, passages: Sequence[int] = (1,)) -> str:

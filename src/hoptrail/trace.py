@@ -50,7 +50,7 @@ class Call(BaseModel):
     ``from_journal`` is true when a resumed run found the finished answer: nothing was paid.
     """
 
-    purpose: Literal["plan", "revision", "step", "synthesis"]
+    purpose: Literal["plan", "revision", "next", "step", "synthesis", "chat"]
     prompt: list[Message] = Field(default_factory=list)
     output: str = ""
     backend: str = ""
@@ -64,6 +64,22 @@ class Call(BaseModel):
     output_tokens: int = 0
     tokens_estimated: bool = False
     degraded: bool = False
+    from_journal: bool = False
+    error: str = ""
+
+
+class ToolUse(BaseModel):
+    """One call of a tool by a step; its ``output`` is evidence like any other.
+
+    ``passage_id`` names that evidence; a call that failed has an ``error`` and gives none.
+    """
+
+    tool: str
+    arguments: dict[str, object] = Field(default_factory=dict)
+    output: str = ""
+    passage_id: str = ""
+    started_ms: float = 0.0
+    ms: float = 0.0
     from_journal: bool = False
     error: str = ""
 
@@ -92,6 +108,7 @@ class StepTrace(BaseModel):
     evidence: list[TracedEvidence] = Field(default_factory=list)
     earlier: list[EarlierAnswer] = Field(default_factory=list)
     calls: list[Call] = Field(default_factory=list)
+    tools: list[ToolUse] = Field(default_factory=list)
     reasoning: str = ""
     answer: str = ""
     citations: list[Citation] = Field(default_factory=list)
@@ -140,6 +157,7 @@ class Trace(BaseModel):
 
     trace_version: int = TRACE_VERSION
     run_id: str
+    graph: Literal["multi-hop", "iterative", "chat"] = "multi-hop"
     thread_id: str = ""
     parent_run_id: str | None = None
     question: str

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
@@ -18,7 +18,9 @@ from hoptrail.budget import Budget
 from hoptrail.checkpoints import strict_serializer
 from hoptrail.errors import HoptrailError
 from hoptrail.events import Event, PlanProposed, RunFinished
-from hoptrail.graph import LEAVING, RUN_ID, Question, build_graph
+from hoptrail.graph import Question, build_graph
+from hoptrail.iterative import build_iterative
+from hoptrail.nodes import LEAVING, RUN_ID
 from hoptrail.run import new_run_id
 from hoptrail.settings import Settings
 
@@ -27,12 +29,15 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.runnables import RunnableConfig
+    from langchain_core.tools import BaseTool
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
+    from langgraph.store.base import BaseStore
 
     from hoptrail.retrieval.ingest import IngestReport
 
 Progress = Callable[[int, int, str], None]
+QuestionGraph = Literal["multi-hop", "iterative"]
 
 
 class Hoptrail:
@@ -48,7 +53,10 @@ class Hoptrail:
         model: Any LangChain chat model in place of Hoptrail's router.
         embeddings: Any LangChain embeddings in place of Hoptrail's.
         retriever: Any LangChain retriever in place of Hoptrail's index.
+        tools: LangChain tools that steps may call; what they return is evidence.
         checkpointer: A LangGraph checkpointer; runs can be resumed without one.
+        store: A LangGraph store for memory. With one, what is remembered enters the context of
+            steps; conversations remember in a file under the home folder without one.
         budget: What one run may spend.
         approve: Pause each run after its plan: `astream` ends with `PlanProposed`, and `decide`
             goes on.
@@ -63,7 +71,9 @@ class Hoptrail:
         model: BaseChatModel | None = None,
         embeddings: Embeddings | None = None,
         retriever: BaseRetriever | None = None,
+        tools: Sequence[BaseTool] | None = None,
         checkpointer: BaseCheckpointSaver[str] | None = None,
+        store: BaseStore | None = None,
         budget: Budget | None = None,
         approve: bool = False,
         settings: Settings | None = None,
@@ -75,6 +85,8 @@ class Hoptrail:
             embeddings=embeddings,
             retriever=retriever,
             budget=budget,
+            tools=tools,
+            store=store,
             approve=approve,
             given_settings=settings,
         )
@@ -83,26 +95,39 @@ class Hoptrail:
 
     @cached_property
     def graph(self) -> CompiledStateGraph[Any, None, Any, Any]:
-        """The compiled LangGraph graph: a Runnable, a subgraph, ``.as_tool()``."""
+        """The multi-hop graph, compiled: a Runnable, a subgraph."""
         saver = self._checkpointer
         if saver is None and self._approve:
             # Only the pause needs one; the plan itself is in the journal, for any process.
             saver = InMemorySaver(serde=strict_serializer())
         return build_graph(self.assembly.parts).compile(checkpointer=saver, name="hoptrail")
 
-    def ask(self, question: str, *, run_id: str | None = None) -> Answer:
-        """Answer a question; see `aask`."""
-        return background().run(self.aask(question, run_id=run_id))
+    @cached_property
+    def iterative_graph(self) -> CompiledStateGraph[Any, None, Any, Any]:
+        """The graph that chooses one step at a time, compiled."""
+        graph = build_iterative(self.assembly.parts)
+        return graph.compile(checkpointer=self._checkpointer, name="hoptrail-iterative")
 
-    async def aask(self, question: str, *, run_id: str | None = None) -> Answer:
+    def ask(
+        self, question: str, *, run_id: str | None = None, graph: QuestionGraph = "multi-hop"
+    ) -> Answer:
+        """Answer a question; see `aask`."""
+        return background().run(self.aask(question, run_id=run_id, graph=graph))
+
+    async def aask(
+        self, question: str, *, run_id: str | None = None, graph: QuestionGraph = "multi-hop"
+    ) -> Answer:
         """Answer a question. With the ``run_id`` of an earlier run, finish that one.
+
+        ``graph`` is ``multi-hop``, which plans all steps first, or ``iterative``, which chooses
+        each step from what the ones before found.
 
         Raises:
             AllBackendsFailed: no backend answered; the run can be resumed by its id.
             RunBusy: another process is working on the run.
         """
         last: Event | None = None
-        async with aclosing(self.astream(question, run_id=run_id)) as events:
+        async with aclosing(self.astream(question, run_id=run_id, graph=graph)) as events:
             async for event in events:
                 last = event
         if isinstance(last, RunFinished):
@@ -112,13 +137,14 @@ class Hoptrail:
         )
 
     async def astream(
-        self, question: str, *, run_id: str | None = None
+        self, question: str, *, run_id: str | None = None, graph: QuestionGraph = "multi-hop"
     ) -> AsyncGenerator[Event, None]:
         """Answer a question, telling what happens while it happens; raises as `aask`."""
         if not question.strip():
             raise HoptrailError("the question is empty")
         run_id = run_id or new_run_id()
-        async with aclosing(self._go({"question": question}, run_id)) as events:
+        compiled = self.iterative_graph if graph == "iterative" else self.graph
+        async with aclosing(self._go({"question": question}, run_id, compiled)) as events:
             async for event in events:
                 yield event
 
@@ -127,13 +153,15 @@ class Hoptrail:
     ) -> AsyncGenerator[Event, None]:
         """Go on with a run that waits for approval: ``True``, or questions in place of its plan."""
         resume = decision if isinstance(decision, bool) else list(decision)
-        async with aclosing(self._go(Command(resume=resume), run_id)) as events:
+        async with aclosing(self._go(Command(resume=resume), run_id, self.graph)) as events:
             async for event in events:
                 yield event
 
-    def stream(self, question: str, *, run_id: str | None = None) -> Generator[Event, None, None]:
+    def stream(
+        self, question: str, *, run_id: str | None = None, graph: QuestionGraph = "multi-hop"
+    ) -> Generator[Event, None, None]:
         """Answer a question, telling what happens; see `astream`."""
-        return background().iterate(self.astream(question, run_id=run_id))
+        return background().iterate(self.astream(question, run_id=run_id, graph=graph))
 
     async def prepare(self, progress: Progress | None = None) -> IngestReport | None:
         """Bring the index of ``docs`` up to date now, rather than at the first question."""
@@ -144,8 +172,12 @@ class Hoptrail:
         """Close the files; the trail answers no more questions."""
         self.assembly.close()
 
-    async def _go(self, given: Question | Command[Any], run_id: str) -> AsyncGenerator[Event, None]:
-        graph = self.graph
+    async def _go(
+        self,
+        given: Question | Command[Any],
+        run_id: str,
+        graph: CompiledStateGraph[Any, None, Any, Any],
+    ) -> AsyncGenerator[Event, None]:
         if (corpus := self.assembly.corpus) is not None:
             # Documents that are indexed first take their time, not the run's.
             await corpus.open()
@@ -160,7 +192,7 @@ class Hoptrail:
             async with aclosing(told):
                 async for event in told:
                     yield event
-        if self._approve:
+        if self._approve and graph is self.graph:
             state = await graph.aget_state(config)
             for pending in state.interrupts:
                 steps = pending.value["plan"]

@@ -12,6 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from hoptrail.backend import Availability, Backend, CallOptions
 from hoptrail.errors import BackendRefused
+from hoptrail.plan import fill
 from hoptrail.providers.extractive.planner import split
 from hoptrail.providers.extractive.reader import Finding, read
 from hoptrail.providers.extractive.rewording import revised
@@ -19,6 +20,8 @@ from hoptrail.providers.extractive.scenes import Similarity
 from hoptrail.providers.extractive.synthesis import conclude
 from hoptrail.providers.extractive.words import content_stems
 from hoptrail.request import (
+    ChatRequest,
+    NextStepRequest,
     PlanRequest,
     Request,
     RevisionRequest,
@@ -104,8 +107,26 @@ def reply_to(request: Request, similarity: Similarity | None = None) -> str:
             return _steps_json(revised(request.steps, request.first_id, request.max_steps))
         case StepRequest():
             return _answered(request, similarity).model_dump_json()
+        case NextStepRequest():
+            return _steps_json(next_step(request))
         case SynthesisRequest():
             return conclude(request)
+        case ChatRequest():
+            return chat_reply(request, similarity)
+
+
+def next_step(request: NextStepRequest) -> list[str]:
+    """Give the first step of the question's own plan that has not been asked yet, or none."""
+    planned = split(request.question, len(request.steps) + request.left).steps
+    answers = {step.id: step.answer for step in request.steps}
+    return [fill(step, answers) for step in planned[len(request.steps) :][:1]]
+
+
+def chat_reply(request: ChatRequest, similarity: Similarity | None = None) -> str:
+    """Give what passages and facts say to a message, and that no language model is there."""
+    if found := read(request.question, request.evidence, similarity):
+        return f"{found.answer} [{found.passage}]"
+    return "No language model is available, and nothing that I can read answers that."
 
 
 def _steps_json(steps: Sequence[str]) -> str:
