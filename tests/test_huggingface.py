@@ -203,6 +203,17 @@ class TestRequests:
         await door.generate([*ASKED, message, result], PLAIN)
         assert provider.huggingface.chats[1].messages[-1]["content"] == "blue line"
 
+    async def test_tool_calls_that_come_in_pieces_are_put_together(
+        self, provider: LoopbackProvider
+    ) -> None:
+        provider.huggingface.dialect = "openai"
+        calls = [("look", {"at": "map of Bohemia"}), ("look", {"at": "sky"})]
+        provider.huggingface.answer(Reply(tool_calls=calls))
+        function = {"name": "look", "parameters": {}}
+        tool: dict[str, object] = {"type": "function", "function": function}
+        message = await ask(backend(provider), CallOptions(tools=(tool,)))
+        assert [(made["name"], made["args"]) for made in message.tool_calls] == calls
+
 
 class TestToken:
     async def test_it_is_sent_in_the_header_of_its_own_host(

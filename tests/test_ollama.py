@@ -81,9 +81,10 @@ class TestAnswers:
         message = await ask(backend(provider))
         assert message.response_metadata["warnings"] == ["the answer was cut at its token limit"]
 
-    async def test_tool_calls_are_an_answer(self, provider: LoopbackProvider) -> None:
-        """A call of a tool needs no text."""
-        provider.ollama.answer(Reply(tool_calls=[("look", {"at": "map"})]))
+    @pytest.mark.parametrize("last", [False, True])
+    async def test_tool_calls_are_an_answer(self, provider: LoopbackProvider, last: bool) -> None:
+        """A call of a tool needs no text, and may come in the line that ends the answer."""
+        provider.ollama.answer(Reply(tool_calls=[("look", {"at": "map"})], tool_calls_last=last))
         function = {"name": "look", "description": "", "parameters": {"type": "object"}}
         tool: dict[str, object] = {"type": "function", "function": function}
         message = await ask(backend(provider), CallOptions(tools=(tool,)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from hoptrail.evidence import Citation
-from hoptrail.trace import Attempt, Call, StepTrace, Trace, Usage
+from hoptrail.trace import Attempt, Call, StepTrace, ToolUse, Trace, Usage
 
 
 class Answer(BaseModel):
@@ -56,7 +56,7 @@ class Answer(BaseModel):
             "degraded": self.degraded,
             "stop_reason": self.stop_reason,
             "citations": [citation.model_dump() for citation in self.citations],
-            "steps": [_step_json(step) for step in self.trace.steps],
+            "steps": [step_json(step) for step in self.trace.steps],
             "usage": self.usage.model_dump(),
             "warnings": list(self.warnings),
         }
@@ -76,7 +76,8 @@ def answer_of(trace: Trace) -> Answer:
     )
 
 
-def _step_json(step: StepTrace) -> dict[str, object]:
+def step_json(step: StepTrace) -> dict[str, object]:
+    """Give one step of the object that ``hoptrail ask --json`` prints."""
     last = step.calls[-1] if step.calls else Call(purpose="step")
     attempts = [attempt for call in step.calls for attempt in call.attempts]
     return {
@@ -90,6 +91,8 @@ def _step_json(step: StepTrace) -> dict[str, object]:
         "backend": last.backend,
         "model": last.model,
         "ms": round(step.ms, 1),
+        "retrieval_mode": step.retrieval_mode,
+        "embedding_space": step.embedding_space,
         "evidence": [
             {
                 "passage_id": item.passage.id,
@@ -106,8 +109,13 @@ def _step_json(step: StepTrace) -> dict[str, object]:
             for known in step.earlier
         ],
         "attempts": [_attempt_json(attempt) for attempt in attempts],
+        "tools": [_use_json(use) for use in step.tools],
         "warnings": step.warnings,
     }
+
+
+def _use_json(use: ToolUse) -> dict[str, object]:
+    return use.model_dump(include={"tool", "arguments", "output", "passage_id", "error", "ms"})
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, object]:

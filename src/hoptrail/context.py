@@ -17,8 +17,9 @@ from hoptrail.trace import StepTrace
 SIMILARITY_FLOOR = 0.35
 """Cosine below which an earlier answer is not shown to a step that does not refer to it."""
 MOST_SIMILAR_ANSWERS = 2
+MOST_FACTS = 3
 EARLIER_SHARE = 0.25
-"""Largest share of the token budget that answers not referred to may take."""
+"""Largest share of the token budget that answers not referred to, and facts, may take."""
 _CHARACTERS_PER_TOKEN = 4
 _SHORTEST_CUT = 800
 """Characters that the best passage gets even where earlier answers fill the budget."""
@@ -33,6 +34,11 @@ class Context:
     earlier: tuple[EarlierAnswer, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def holds_anything(self) -> bool:
+        """Whether there is something to answer from; a fact of memory is, like an answer."""
+        return bool(self.retrieval.evidence or self.earlier)
+
 
 async def gather_context(
     parts: Parts, asked: str, needed: Sequence[StepTrace], others: Sequence[StepTrace], k: int
@@ -40,16 +46,18 @@ async def gather_context(
     """Give the context of a step whose question, with its references filled, is ``asked``.
 
     The answers it refers to (``needed``) are always in it. Of the ``others`` those nearest to
-    the question by embedding are, above a floor. Passages fill what is left of the budget.
+    the question by embedding are, above a floor, and so are facts of memory. Passages fill what
+    is left of the budget.
     """
-    retrieval, (similar, unmatched) = await asyncio.gather(
-        _search(parts, asked, k), _similar(parts, asked, others)
+    retrieval, (similar, unmatched), (recalled, unasked) = await asyncio.gather(
+        _search(parts, asked, k), _similar(parts, asked, others), _recalled(parts, asked)
     )
-    earlier = (*(_earlier(step, "reference") for step in needed), *similar)
+    near = _within_share([*similar, *recalled], parts.context_tokens)
+    earlier = (*(_earlier(step, "reference") for step in needed), *near)
     spent = sum(len(known.question) + len(known.answer) for known in earlier)
     room = max(0, parts.context_tokens * _CHARACTERS_PER_TOKEN - spent)
     evidence = _within(retrieval.evidence, room)
-    warnings = [*retrieval.warnings, *unmatched]
+    warnings = [*retrieval.warnings, *unmatched, *unasked]
     if evidence != retrieval.evidence:
         warnings.append(
             f"{len(retrieval.evidence) - len(evidence)} of {len(retrieval.evidence)} passages "
@@ -82,13 +90,41 @@ async def _similar(
         nearest = sorted(zip(cosines, others, strict=True), key=lambda pair: -pair[0])
     except Exception as error:  # noqa: BLE001 # a caller's embeddings may raise anything
         return (), (f"earlier answers were not compared: {type(error).__name__}: {error}",)
-    chosen, room = [], EARLIER_SHARE * parts.context_tokens * _CHARACTERS_PER_TOKEN
-    for cosine, step in nearest[:MOST_SIMILAR_ANSWERS]:
-        size = len(step.asked) + len(step.answer)
-        if cosine >= SIMILARITY_FLOOR and size <= room:
+    return tuple(
+        _earlier(step, "similar", round(float(cosine), 4))
+        for cosine, step in nearest[:MOST_SIMILAR_ANSWERS]
+        if cosine >= SIMILARITY_FLOOR
+    ), ()
+
+
+async def _recalled(parts: Parts, asked: str) -> tuple[tuple[EarlierAnswer, ...], tuple[str, ...]]:
+    if parts.recall is None:
+        return (), ()
+    try:
+        facts = await parts.recall(asked, MOST_FACTS)
+    except Exception as error:  # noqa: BLE001 # a caller's store or embeddings may raise anything
+        return (), (f"memory was not asked: {type(error).__name__}: {error}",)
+    return tuple(
+        EarlierAnswer(
+            id=0,
+            question="",
+            # On one line: a fact must not be able to open a line of the prompt's own.
+            answer=" ".join(whole(fact.text).split()),
+            reason="memory",
+            similarity=fact.similarity,
+        )
+        for fact in facts[:MOST_FACTS]
+    ), ()
+
+
+def _within_share(known: Sequence[EarlierAnswer], context_tokens: int) -> list[EarlierAnswer]:
+    kept, room = [], EARLIER_SHARE * context_tokens * _CHARACTERS_PER_TOKEN
+    for each in known:
+        size = len(each.question) + len(each.answer)
+        if size <= room:
             room -= size
-            chosen.append(_earlier(step, "similar", round(float(cosine), 4)))
-    return tuple(chosen), ()
+            kept.append(each)
+    return kept
 
 
 def _earlier(step: StepTrace, reason: str, similarity: float | None = None) -> EarlierAnswer:

@@ -15,8 +15,16 @@ HoptrailError
 ├── RetrievalError           documents or index cannot be read
 │   ├── SpaceMismatch        vectors of two embedding spaces must not be compared
 │   └── IndexDamaged         the index on disk is not what was written
+├── AnswerTorn               text that was sent on became void (.answer: the whole one)
+├── ModelNotFound            no model goes by this id (.known: those that do)
+├── FactNotFound             nothing is remembered under this id
+├── FactRefused              a text that says nothing cannot be remembered
 ├── RunNotFound              no run of this id was ever admitted
 ├── RunBusy                  another process is working on this run
+├── RunOfAnother             the run of this id asks another question
+├── RunCancelled             somebody stopped the run before its end
+├── TooManyRuns              as many runs as may are under way (.retry_after seconds)
+├── ShuttingDown             this server takes no more runs
 └── TraceUnreadable          the trace is damaged or of a newer version
 
 Errors rise. None of them ever travels as the text of an answer.
@@ -47,7 +55,7 @@ class PlanError(HoptrailError):
 
 
 class BackendError(HoptrailError):
-    """One backend could not answer.
+    """One backend could not answer; ``fix`` says what to do about it, where that is known.
 
     The class attributes are the router's policy for the failure: whether the same backend may
     be asked once more, whether the next one may be asked, whether it counts towards the
@@ -67,8 +75,10 @@ class BackendError(HoptrailError):
         model: str | None = None,
         status: int | None = None,
         retry_after: float | None = None,
+        fix: str = "",
     ) -> None:
         super().__init__(message)
+        self.fix = fix
         self.backend = backend
         self.model = model
         self.status = status
@@ -158,12 +168,71 @@ class IndexDamaged(RetrievalError):
     """The index on disk is not what was written."""
 
 
+class AnswerTorn(HoptrailError):
+    """An answer broke off after some of its text had been sent where none can be taken back.
+
+    Text of two models is never joined; ``answer`` is the whole one of who took over.
+    """
+
+    def __init__(self, why: str, run_id: str, answer: str) -> None:
+        super().__init__(
+            f"{why}: the text sent so far is void. The whole answer stands in this error, "
+            f"and in the trace of run {run_id}"
+        )
+        self.why, self.run_id, self.answer = why, run_id, answer
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.why, self.run_id, self.answer))
+
+
+class ModelNotFound(HoptrailError):
+    """No model goes by this id; ``known`` are those that do."""
+
+    def __init__(self, model: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no model {model!r}: choose one of {', '.join(known)}")
+        self.model, self.known = model, tuple(known)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.model, self.known))
+
+
+class FactNotFound(HoptrailError):
+    """Nothing is remembered under this id."""
+
+
+class FactRefused(HoptrailError):
+    """A text that says nothing cannot be remembered."""
+
+
 class RunNotFound(HoptrailError):
     """No run of this id was ever admitted."""
 
 
 class RunBusy(HoptrailError):
     """Another process is working on this run."""
+
+
+class RunOfAnother(HoptrailError):
+    """The run of this id asks another question."""
+
+
+class RunCancelled(HoptrailError):
+    """Somebody stopped the run before its end; what is finished stays for a resume."""
+
+
+class TooManyRuns(HoptrailError):
+    """As many runs as may are under way; ``retry_after`` is in seconds."""
+
+    def __init__(self, limit: int, retry_after: float = 1.0) -> None:
+        super().__init__(f"{limit} runs are under way, and no more may be: ask again shortly")
+        self.limit, self.retry_after = limit, retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.limit, self.retry_after))
+
+
+class ShuttingDown(HoptrailError):
+    """This server takes no more runs: it is being stopped."""
 
 
 class TraceUnreadable(HoptrailError):

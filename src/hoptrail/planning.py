@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -54,10 +53,9 @@ class Planning:
             yield item
 
     async def leave(self) -> None:
-        """Let go of a run that nobody sees through; one that has ended is left as it is."""
-        self.run.tell = lambda _event: None  # the graph that told has been left
+        """Close the plan, and let go of a run that nobody sees through."""
         await self._steps.aclose()
-        await self.run.stop(asyncio.CancelledError())
+        await self.run.leave()
 
     async def _make(self) -> AsyncGenerator[Step | Voided, None]:
         plan = await self._without_asking()
@@ -94,7 +92,11 @@ class Planning:
 
     async def _ask(self) -> AsyncIterator[Step | Voided]:
         run, question = self.run, self.run.trace.question
-        request = PlanRequest(question=question, max_steps=run.parts.budget.max_steps)
+        request = PlanRequest(
+            question=question,
+            max_steps=run.parts.budget.max_steps,
+            tools=run.parts.tool_names,
+        )
         reader = self._reader()
         given = 0
         async for piece in run.stream("plan", request, run.trace.plan.calls):

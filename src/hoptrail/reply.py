@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import NamedTuple
 
+from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import ValidationError
 
+from hoptrail.characters import whole
 from hoptrail.errors import InvalidResponse
 from hoptrail.loose_json import read_json, without_thinking
 from hoptrail.prompts import UNANSWERABLE
 from hoptrail.request import StepReply
+from hoptrail.trace import ToolCall
 
 _LONGEST_PLAIN_ANSWER = 300
+_LONGEST_TOOL_NAME = 100
+_DEEPEST_ARGUMENTS = 20
 _MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _HALF_MARK = re.compile(r"\s*\[[\d,\s]*\Z")
 _THINKING_TAG = re.compile(r"</?think>", re.IGNORECASE)
@@ -62,6 +68,16 @@ def read_step_reply(text: str, *, backend: str = "model") -> StepReply:
     return reply
 
 
+def read_tool_calls(message: BaseMessage) -> list[ToolCall]:
+    """Give the tools that a model asks to be called; what cannot be read says so."""
+    if not isinstance(message, AIMessage):
+        return []
+    return [
+        *(_tool_call(call["name"], call["args"]) for call in message.tool_calls),
+        *(_tool_call(call["name"], None) for call in message.invalid_tool_calls),
+    ]
+
+
 def says_nothing(answer: str) -> bool:
     """Say whether an answer is an abstention in words ("not mentioned", "I don't know")."""
     return _NO_ANSWER.fullmatch(answer.strip().rstrip(".! ")) is not None
@@ -78,8 +94,11 @@ def without_marks(text: str) -> str:
     return _MARK.sub("", text).strip()
 
 
-def read_final(text: str, known: int) -> FinalText:
-    """Read a synthesis over passages numbered 1 to ``known``; marks of others are taken out."""
+def read_final(text: str, known: int | None) -> FinalText:
+    """Read a synthesis over passages numbered 1 to ``known``; marks of others are taken out.
+
+    With None there were no passages to mark, and ``a[0]`` is no mark: the text stays as it is.
+    """
     text = without_thinking(text).strip()
     if text.upper().startswith(_MARKER):
         missing = without_marks(text[len(_MARKER) :].lstrip(": ")).strip()
@@ -100,7 +119,7 @@ class FinalStream:
     the text is.
     """
 
-    def __init__(self, known: int) -> None:
+    def __init__(self, known: int | None) -> None:
         self._known = known
         self._own: dict[int, int] = {}
         self._thinking = False
@@ -152,8 +171,10 @@ class FinalStream:
         return shown
 
 
-def _own_numbers(text: str, known: int, own: dict[int, int]) -> str:
+def _own_numbers(text: str, known: int | None, own: dict[int, int]) -> str:
     """Give a text with its marks numbered anew; ``own`` holds and takes the new number of each."""
+    if known is None:
+        return text
 
     def renumbered(mark: re.Match[str]) -> str:
         cited = [old for old in map(int, mark[1].split(",")) if 1 <= old <= known]
@@ -162,6 +183,21 @@ def _own_numbers(text: str, known: int, own: dict[int, int]) -> str:
         return space + "".join(f"[{number}]" for number in numbers)
 
     return _MARK.sub(renumbered, text)
+
+
+def _tool_call(name: str | None, arguments: object) -> ToolCall:
+    tool = whole(name or "")[:_LONGEST_TOOL_NAME]
+    if not isinstance(arguments, dict) or _nests(arguments, _DEEPEST_ARGUMENTS):
+        return ToolCall(tool=tool, error="its arguments are no JSON object that can be read")
+    # Escapes in the model's JSON may stand for characters that cannot be stored.
+    text = whole(json.dumps(arguments, ensure_ascii=False, default=str))
+    return ToolCall(tool=tool, arguments=json.loads(text))
+
+
+def _nests(value: object, levels: int) -> bool:
+    """Say whether a JSON value has more levels than these."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_nests(each, levels - 1) for each in inner)
 
 
 def _from_object(value: dict[str, object]) -> StepReply | None:

@@ -49,13 +49,14 @@ class StepOutcome(BaseModel):
 
 
 class PlanRequest(BaseModel):
-    """Break ``question`` into at most ``max_steps`` steps."""
+    """Break ``question`` into at most ``max_steps`` steps, which may call ``tools``."""
 
     model_config = ConfigDict(frozen=True)
     kind: ClassVar[str] = "plan"
 
     question: str
     max_steps: int = 8
+    tools: tuple[str, ...] = ()
 
 
 class RevisionRequest(BaseModel):
@@ -77,7 +78,7 @@ class NextStepRequest(BaseModel):
     """Give the one look-up that ``question`` needs next, or none when the steps suffice.
 
     The step will have the number ``next_id``; its question is complete, for there is nothing
-    it has to wait for. ``left`` more steps may follow it.
+    it has to wait for. ``left`` more steps may follow it. It may call ``tools``.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,6 +88,7 @@ class NextStepRequest(BaseModel):
     steps: tuple[StepOutcome, ...] = ()
     next_id: int = 1
     left: int = 7
+    tools: tuple[str, ...] = ()
 
 
 class StepRequest(BaseModel):
@@ -94,7 +96,7 @@ class StepRequest(BaseModel):
 
     ``from_documents`` is false when there is no index: then the model answers from its own
     knowledge. ``tools`` names those that may be called before the answer; what they returned
-    is evidence.
+    is evidence. ``failures`` tells of calls that failed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -106,6 +108,7 @@ class StepRequest(BaseModel):
     earlier: tuple[EarlierAnswer, ...] = ()
     from_documents: bool = True
     tools: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 class SynthesisRequest(BaseModel):

@@ -14,7 +14,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from hoptrail.budget import Budget, Ledger
@@ -25,11 +25,13 @@ from hoptrail.evidence import Retrieval
 from hoptrail.fact import Fact
 from hoptrail.journal import Journal
 from hoptrail.prompts import PROMPT_VERSION, render
+from hoptrail.reply import read_tool_calls
 from hoptrail.request import Request
 from hoptrail.trace import Attempt, Call, Message, RunStatus, Trace
 
 if TYPE_CHECKING:
     from filelock import FileLock
+    from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
 
 Search = Callable[[str, int], Awaitable[Retrieval]]
@@ -75,6 +77,11 @@ class Parts:
     routed: bool = False
     gate: Callable[[str], bool] | None = None
 
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """The names of the tools, in their order."""
+        return tuple(tool.name for tool in self.tools)
+
 
 @dataclass(frozen=True)
 class Restarted:
@@ -92,6 +99,7 @@ class Run:
         self.ledger = Ledger(parts.budget, time.monotonic)
         self.kept: dict[str, str] = {}
         self.failures: list[HoptrailError] = []
+        self.tools_refused = False
         self.tell: Callable[[Event], None] = lambda _event: None
         self._lock = lock
         self._over = False
@@ -129,8 +137,18 @@ class Run:
         self.ledger.charge(int(not call.degraded), call.input_tokens, call.output_tokens)
         self.trace.degraded = self.trace.degraded or call.degraded
 
-    async def ask(self, purpose: Purpose, request: Request, calls: list[Call]) -> str:
+    async def ask(
+        self,
+        purpose: Purpose,
+        request: Request,
+        calls: list[Call],
+        *,
+        model: Runnable[LanguageModelInput, AIMessage] | None = None,
+    ) -> str:
         """Put a request to the model and give its whole reply; the call is recorded in ``calls``.
+
+        ``model`` stands in for the run's own: it is that one with tools bound to it. What it
+        asks to be called stands in the call's ``tool_calls``.
 
         Raises:
             BackendError, AllBackendsFailed: nobody answered.
@@ -139,7 +157,7 @@ class Run:
         messages = render(request)
         async with self._call(purpose, messages, calls) as call:
             async with self.until_deadline(purpose) as options:
-                message = await self.parts.model.ainvoke(messages, **options)
+                message = await (model or self.parts.model).ainvoke(messages, **options)
             self._record(call, message)
         return call.output
 
@@ -187,6 +205,11 @@ class Run:
                 step.status = "waiting"
         status: RunStatus = "interrupted" if interrupted else "failed"
         await self.finish(status, "interrupted" if interrupted else "error")
+
+    async def leave(self) -> None:
+        """Let go of a run that nobody sees through; one that has ended is left as it is."""
+        self.tell = lambda _event: None  # the graph that told has been left
+        await self.stop(asyncio.CancelledError())
 
     async def pause(self) -> None:
         """Let go of the run while somebody looks at its plan."""
@@ -266,6 +289,7 @@ class Run:
     def _record(self, call: Call, message: BaseMessage, text: str | None = None) -> None:
         told = message.response_metadata.get("hoptrail", {})
         call.output = whole(str(message.text)) if text is None else text
+        call.tool_calls = read_tool_calls(message)
         call.backend = told.get("backend") or self.parts.model._llm_type
         call.model = told.get("model") or message.response_metadata.get("model_name")
         call.reason = told.get("reason", "passed in by the caller")

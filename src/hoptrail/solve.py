@@ -15,11 +15,12 @@ from hoptrail.context import Context, gather_context
 from hoptrail.errors import BudgetExceeded, HoptrailError, InvalidResponse
 from hoptrail.events import StepFinished, StepStarted
 from hoptrail.evidence import Evidence
-from hoptrail.plan import Step, fill
+from hoptrail.plan import Step, fill, mentions
 from hoptrail.planning import Voided
 from hoptrail.reply import read_step_reply
 from hoptrail.request import StepReply, StepRequest
 from hoptrail.run import Run
+from hoptrail.tool_use import ask_with_tools
 from hoptrail.trace import StepTrace, TracedEvidence
 
 WIDER = 2
@@ -77,7 +78,7 @@ async def _answer_or_record(run: Run, record: StepTrace, known: list[StepTrace])
     record.asked = self_contained(record, known)
     record.status = "running"
     run.tell(StepStarted(record.id, record.asked))
-    key = run.key("step", record.id, record.round, record.asked)
+    key = run.key("step", record.id, record.round, record.asked, *run.parts.tool_names)
     if key in run.kept:
         return _taken_up(run, record, run.kept[key])
     try:
@@ -99,8 +100,9 @@ def self_contained(record: StepTrace, known: Sequence[StepTrace]) -> str:
     with that step's answer, because retrieval for a pronoun finds nothing.
     """
     asked = fill(record.question, {step.id: step.answer for step in known})
-    if asked == record.question and known:
-        about = ", ".join(step.answer for step in known)
+    unnamed = [step.answer for step in known if not mentions(asked, step.answer)]
+    if asked == record.question and unnamed:
+        about = ", ".join(unnamed)
         record.warnings.append(f"not self-contained: completed with {about!r}")
         return f"{asked} ({about})"
     return asked
@@ -118,7 +120,7 @@ async def _answer(run: Run, record: StepTrace, known: list[StepTrace]) -> None:
         context = await gather_context(parts, record.asked, known, others, k)
     _note_context(record, context)
     record.retrieved_ms = run.now()
-    if parts.search is not None and not context.retrieval.evidence and not context.earlier:
+    if parts.search is not None and not (context.holds_anything or parts.tools):
         record.status = "abstained"
         record.warnings.append("not asked: no passage was found")
         return
@@ -128,19 +130,23 @@ async def _answer(run: Run, record: StepTrace, known: list[StepTrace]) -> None:
         evidence=context.retrieval.evidence,
         earlier=context.earlier,
         from_documents=parts.search is not None,
+        tools=parts.tool_names,
     )
-    reply = await _ask(run, request, record)
-    _note_reply(record, reply, context.retrieval.evidence)
+    reply, evidence = await _ask(run, request, record)
+    _note_reply(record, reply, evidence)
 
 
-async def _ask(run: Run, request: StepRequest, record: StepTrace) -> StepReply:
-    text = await run.ask("step", request, record.calls)
+async def _ask(
+    run: Run, request: StepRequest, record: StepTrace
+) -> tuple[StepReply, tuple[Evidence, ...]]:
+    """Give the reply, and the evidence it counts by: tools may have added to the request's."""
+    text, request = await ask_with_tools(run, request, record)
     try:
-        return read_step_reply(text, backend=record.calls[-1].backend)
+        return read_step_reply(text, backend=record.calls[-1].backend), request.evidence
     except InvalidResponse as error:
         record.warnings.append(f"asked again: {error}")
     text = await run.ask("step", request, record.calls)
-    return read_step_reply(text, backend=record.calls[-1].backend)
+    return read_step_reply(text, backend=record.calls[-1].backend), request.evidence
 
 
 def _note_context(record: StepTrace, context: Context) -> None:
@@ -172,6 +178,8 @@ def _taken_up(run: Run, record: StepTrace, kept: str) -> StepTrace:
         earlier = StepTrace.model_validate_json(kept)
         for call in earlier.calls:
             run.recount(call)
+        for use in earlier.tools:
+            use.from_journal = True
     # The plan is that of today, even where another one asked the same.
     earlier.question, earlier.depends_on = record.question, record.depends_on
     earlier.ready_ms = earlier.started_ms = record.started_ms

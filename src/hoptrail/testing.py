@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
 from hoptrail.backend import DEFAULT_LIMITS, Availability, Backend, CallLimits, CallOptions
@@ -34,12 +37,16 @@ Scripted = str | BaseException
 
 @dataclass
 class Asked:
-    """One call to a scripted model: what was asked, and when (``time.monotonic()`` seconds)."""
+    """One call to a scripted model: what was asked, and when (``time.monotonic()`` seconds).
+
+    ``tools`` names those that were bound to the model.
+    """
 
     messages: list[BaseMessage]
     request: Request | None
     started: float
     ended: float | None = None
+    tools: tuple[str, ...] = ()
 
     @property
     def question(self) -> str:
@@ -50,12 +57,12 @@ class Asked:
 class ScriptedChatModel(BaseChatModel):
     """A chat model that answers from a script and remembers what it was asked.
 
-    ``respond`` gives the text of an answer, or an exception to raise; ``script`` makes one from
-    tables. ``wait`` is awaited and ``delay`` seconds pass before the first token, ``token_delay``
-    between two.
+    ``respond`` gives the text of an answer, a message (``tool_call`` makes one that asks for a
+    tool), or an exception to raise; ``script`` makes one from tables. ``wait`` is awaited and
+    ``delay`` seconds pass before the first token, ``token_delay`` between two.
     """
 
-    respond: Callable[[Asked], Scripted]
+    respond: Callable[[Asked], Scripted | AIMessage]
     wait: Callable[[Asked], Awaitable[object]] | None = None
     delay: Callable[[Asked], float] = lambda _asked: 0.0
     token_delay: float = 0.0
@@ -64,6 +71,16 @@ class ScriptedChatModel(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "scripted"
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,  # the base class's signature
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools: each call remembers which it was offered."""
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools])
 
     @property
     def questions(self) -> list[str]:
@@ -81,7 +98,8 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,  # the base class's signature
     ) -> AsyncIterator[ChatGenerationChunk]:
-        asked = Asked(messages, request_of(messages), time.monotonic())
+        tools = tuple(tool["function"]["name"] for tool in kwargs.get("tools", ()))
+        asked = Asked(messages, request_of(messages), time.monotonic(), tools=tools)
         self.calls.append(asked)
         if self.wait is not None:
             await self.wait(asked)
@@ -89,9 +107,17 @@ class ScriptedChatModel(BaseChatModel):
         text = self.respond(asked)
         if isinstance(text, BaseException):
             raise text
-        for token in text.split(" "):
-            await asyncio.sleep(self.token_delay)
-            yield ChatGenerationChunk(message=AIMessageChunk(content=f"{token} "))
+        if isinstance(text, AIMessage):
+            whole = AIMessageChunk(
+                content=text.content,
+                tool_calls=text.tool_calls,
+                invalid_tool_calls=text.invalid_tool_calls,
+            )
+            yield ChatGenerationChunk(message=whole)
+        else:
+            for token in text.split(" "):
+                await asyncio.sleep(self.token_delay)
+                yield ChatGenerationChunk(message=AIMessageChunk(content=f"{token} "))
         asked.ended = time.monotonic()
 
     async def _agenerate(
@@ -101,8 +127,14 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,  # the base class's signature
     ) -> ChatResult:
-        parts = [str(chunk.message.text) async for chunk in self._astream(messages)]
-        return ChatResult(generations=[ChatGeneration(message=AIMessage("".join(parts).rstrip()))])
+        parts = [chunk.message async for chunk in self._astream(messages, **kwargs)]
+        chunks = [part for part in parts if isinstance(part, AIMessageChunk)]
+        message = AIMessage(
+            "".join(str(chunk.text) for chunk in chunks).rstrip(),
+            tool_calls=[call for chunk in chunks for call in chunk.tool_calls],
+            invalid_tool_calls=[call for chunk in chunks for call in chunk.invalid_tool_calls],
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _generate(
         self,
@@ -111,7 +143,21 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,  # the base class's signature
     ) -> ChatResult:
-        return asyncio.run(self._agenerate(messages))
+        return asyncio.run(self._agenerate(messages, **kwargs))
+
+
+def tool_call(name: str, **arguments: object) -> AIMessage:
+    """Give the message by which a model asks for a tool to be called."""
+    return tool_calls((name, arguments))
+
+
+def tool_calls(*calls: tuple[str, Mapping[str, object]]) -> AIMessage:
+    """Give the message by which a model asks for several tools at once."""
+    made = [
+        {"name": name, "args": dict(arguments), "id": f"call_{at}", "type": "tool_call"}
+        for at, (name, arguments) in enumerate(calls)
+    ]
+    return AIMessage.model_validate({"content": "", "tool_calls": made})
 
 
 class FakeClock:

@@ -44,15 +44,31 @@ class Message(BaseModel):
     content: str
 
 
+class ToolCall(BaseModel):
+    """A call of a tool that a model asked for; with an ``error`` it cannot be made."""
+
+    tool: str
+    arguments: dict[str, object] = Field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def written(self) -> str:
+        """The call as it is written in Python: ``calculator(expression='3*4')``."""
+        given = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"{self.tool}({given})"
+
+
 class Call(BaseModel):
     """One question put to a language model, whichever backends it took to answer it.
 
     ``from_journal`` is true when a resumed run found the finished answer: nothing was paid.
+    ``tool_calls`` are what the model asked for in place of an answer.
     """
 
     purpose: Literal["plan", "revision", "next", "step", "synthesis", "chat"]
     prompt: list[Message] = Field(default_factory=list)
     output: str = ""
+    tool_calls: list[ToolCall] = Field(default_factory=list)
     backend: str = ""
     model: str | None = None
     reason: str = ""
@@ -68,20 +84,17 @@ class Call(BaseModel):
     error: str = ""
 
 
-class ToolUse(BaseModel):
+class ToolUse(ToolCall):
     """One call of a tool by a step; its ``output`` is evidence like any other.
 
     ``passage_id`` names that evidence; a call that failed has an ``error`` and gives none.
     """
 
-    tool: str
-    arguments: dict[str, object] = Field(default_factory=dict)
     output: str = ""
     passage_id: str = ""
     started_ms: float = 0.0
     ms: float = 0.0
     from_journal: bool = False
-    error: str = ""
 
 
 class TracedEvidence(Evidence):

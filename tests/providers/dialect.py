@@ -30,6 +30,8 @@ class Dialect:
     """Where the role is: in ``every`` delta, on the ``first`` one, or in a chunk ``alone``."""
     last_delta: dict[str, Any] = field(default_factory=lambda: {"content": ""})
     """The delta of the finish chunk."""
+    tool_pieces: bool = False
+    """A tool's name comes in one delta, its arguments in several that follow."""
     joins_last: bool = False
     """The last token and the finish reason come in one chunk."""
     omits_finish: bool = False
@@ -65,7 +67,7 @@ DIALECTS = {
         Dialect("mistral", usage="finish", role="alone", last_delta={"content": ""}),
         Dialect("cohere", usage="finish", role="alone", last_delta={}),
         Dialect("hyperbolic", usage="every"),
-        Dialect("openai", role="alone", last_delta={}),
+        Dialect("openai", role="alone", last_delta={}, tool_pieces=True),
         Dialect("novita", role="first", joins_last=True, usage="absent"),
         Dialect("sambanova", role="first", usage="absent"),
         Dialect("nebius", role="first", usage="absent", extra={"service_tier": None}),
@@ -203,13 +205,25 @@ def _chunk(
     return {**envelope, "choices": [choice], **extra}
 
 
+def _pieces(call: dict[str, Any]) -> list[dict[str, Any]]:
+    """One tool call as OpenAI streams it: only the first piece says whose arguments follow."""
+    function = call["function"]
+    begun = {**call, "function": {**function, "arguments": ""}}
+    parts = [function["arguments"][at : at + 5] for at in range(0, len(function["arguments"]), 5)]
+    index = call["index"]
+    return [begun, *({"index": index, "function": {"arguments": part}} for part in parts)]
+
+
 def _deltas(reply: Reply, dialect: Dialect) -> list[dict[str, Any]]:
     deltas: list[dict[str, Any]] = []
     if reply.reasoning:
         deltas.append({"content": "", "reasoning": reply.reasoning})
     deltas += [{"content": token} for token in reply.tokens]
-    if reply.tool_calls:
-        deltas.append({"content": "", "tool_calls": tool_calls(reply)})
+    calls = tool_calls(reply)
+    if dialect.tool_pieces:
+        deltas += [{"tool_calls": [piece]} for call in calls for piece in _pieces(call)]
+    elif calls:
+        deltas.append({"content": "", "tool_calls": calls})
     if dialect.role == "every":
         return [{"role": "assistant", **delta} for delta in deltas]
     if dialect.role == "first" and deltas:

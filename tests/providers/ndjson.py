@@ -33,14 +33,16 @@ def lines(chat: ChatRequest, reply: Reply, statistics: dict[str, Any]) -> Stream
     extras = _extras(chat, reply)
     calls = extras.pop("tool_calls", None)
     tokens = [go_json(document(chat, token, done=False)) for token in reply.tokens]
-    if calls:
-        tokens.append(go_json(document(chat, "", {"tool_calls": calls}, done=False)))
+    called = {"tool_calls": calls} if calls else {}
+    last = called if reply.tool_calls_last else {}
+    if called and not last:
+        tokens.append(go_json(document(chat, "", called, done=False)))
     return Stream(
         content_type=NDJSON,
         frame=lambda payload: payload + b"\n",
         opening=[go_json(document(chat, "", extras, done=False))] if extras else [],
         tokens=tokens,
-        closing=[go_json({**document(chat, "", done=True), **statistics})],
+        closing=[go_json({**document(chat, "", last, done=True), **statistics})],
         error=BROKEN,
         late_header=True,
     )

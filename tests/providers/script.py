@@ -81,6 +81,8 @@ class Reply:
     reasoning: str = ""
     tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """(name, arguments) of each tool to be called."""
+    tool_calls_last: bool = False
+    """Ollama's native engine: they come in the very line that ends the answer."""
     delay: float = 0.0
     """Before the first byte of the response."""
     first_token_delay: float = 0.0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _RAISED_BY = {
+    "steps": "--max-steps",
     "llm_calls": "--max-llm-calls",
     "tokens": "HOPTRAIL_MAX_TOKENS",
     "deadline": "--deadline",

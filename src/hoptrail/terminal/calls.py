@@ -31,7 +31,8 @@ def call_facts(call: Call, usual: str = "", *, prompts: bool = False) -> Iterato
     if prompts:
         for message in call.prompt:
             yield "prompt", _block(message.role, message.content)
-        yield "reply", _block(model_name(call.backend, call.model), call.output)
+        wanted = "\n".join(asked.written for asked in call.tool_calls)
+        yield "reply", _block(model_name(call.backend, call.model), call.output or wanted)
 
 
 def _attempt(attempt: Attempt) -> Text:

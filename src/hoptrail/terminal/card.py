@@ -8,12 +8,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hoptrail.request import EarlierAnswer
 from hoptrail.terminal.answer import citation_line
 from hoptrail.terminal.calls import Fact, call_facts
 from hoptrail.terminal.evidence import evidence_table
 from hoptrail.terminal.marks import ARROW, QUIET, WARN, status_mark
 from hoptrail.terminal.plain import one_line
-from hoptrail.terminal.steps import needs, outcome_of, provenance
+from hoptrail.terminal.steps import needs, outcome_of, provenance, tool_line
 from hoptrail.trace import StepTrace
 
 
@@ -55,18 +56,29 @@ def _facts(step: StepTrace, width: int, usual: str, prompts: bool) -> Iterator[F
     if step.asked and step.asked != step.question:
         yield "asked", Text(one_line(step.asked))
     for known in step.earlier:
-        near = "" if known.similarity is None else f" {known.similarity:.2f}"
-        why = Text(f"  step {known.id}, {known.reason}{near}", QUIET)
-        yield "knows", Text(one_line(known.answer)).append_text(why)
+        yield "knows", _known(known)
     for call in step.calls:
         yield from call_facts(call, usual, prompts=prompts)
-    if step.evidence:
-        space = f", {one_line(step.embedding_space)}" if step.embedding_space else ""
-        yield "passages", Text(f"{step.retrieval_mode}{space}", QUIET)
-        yield "passages", evidence_table(step.evidence, width)
+    for use in step.tools:
+        yield "tool", tool_line(use)
+    yield from _passages(step, width)
     for number, citation in enumerate(step.citations, start=1):
         yield "cites", citation_line(number, citation)
     if step.reasoning:
         yield "because", Text(one_line(step.reasoning))
     for warning in step.warnings:
         yield "warning", Text(one_line(warning), WARN)
+
+
+def _passages(step: StepTrace, width: int) -> Iterator[Fact]:
+    if step.evidence:
+        space = f", {one_line(step.embedding_space)}" if step.embedding_space else ""
+        yield "passages", Text(f"{step.retrieval_mode}{space}", QUIET)
+        yield "passages", evidence_table(step.evidence, width)
+
+
+def _known(known: EarlierAnswer) -> Text:
+    near = "" if known.similarity is None else f" {known.similarity:.2f}"
+    place = f"step {known.id}, " if known.id else ""
+    why = Text(f"  {place}{known.reason}{near}", QUIET)
+    return Text(one_line(known.answer)).append_text(why)

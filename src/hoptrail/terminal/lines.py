@@ -18,10 +18,11 @@ from hoptrail.events import (
     StepFinished,
     StepPlanned,
     StepStarted,
+    ToolUsed,
 )
 from hoptrail.terminal.marks import QUIET, WARN, status_mark
 from hoptrail.terminal.plain import one_line
-from hoptrail.terminal.steps import needs, outcome_of, provenance
+from hoptrail.terminal.steps import needs, outcome_of, provenance, tool_line
 from hoptrail.terminal.view import View
 from hoptrail.trace import StepTrace
 
@@ -57,6 +58,8 @@ class Lines(View):
                 self._say("run", event.run_id + (again if event.resumed else ""))
             case StepPlanned() | StepStarted() | StepFinished():
                 self._step(event)
+            case ToolUsed():
+                self._print(f"step {event.step}", tool_line(event.use))
             case PlanRestarted() | PlanFinished():
                 self._plan(event)
             case AnswerText() | AnswerRestarted():

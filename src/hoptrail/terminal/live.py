@@ -25,12 +25,13 @@ from hoptrail.events import (
     StepFinished,
     StepPlanned,
     StepStarted,
+    ToolUsed,
 )
 from hoptrail.terminal.marks import ACCENT, ARROW, QUIET, WARN, status_mark
 from hoptrail.terminal.plain import duration, one_line, plain
-from hoptrail.terminal.steps import needs, outcome_of, provenance
+from hoptrail.terminal.steps import needs, outcome_of, provenance, tool_line
 from hoptrail.terminal.view import View
-from hoptrail.trace import StepTrace
+from hoptrail.trace import StepTrace, ToolUse
 
 FRAMES_PER_SECOND = 10
 _BAR_WIDTH = 30
@@ -38,13 +39,17 @@ _BAR_WIDTH = 30
 
 @dataclass(frozen=True)
 class _Row:
-    """One step as it is known so far; ``since`` is when it started, on the monotonic clock."""
+    """One step as it is known so far; ``since`` is when it started, on the monotonic clock.
+
+    ``used`` is the last tool it called.
+    """
 
     id: int
     question: str
     depends_on: tuple[int, ...] = ()
     round: int = 0
     since: float | None = None
+    used: ToolUse | None = None
     done: StepTrace | None = None
 
 
@@ -94,7 +99,7 @@ class LiveTree(View):
             case PlanFinished():
                 self._notes += tuple(f"plan repaired: {repair}" for repair in event.repairs)
                 self._doing = ""
-            case StepPlanned() | StepStarted() | StepFinished():
+            case StepPlanned() | StepStarted() | ToolUsed() | StepFinished():
                 self._show_step(event)
             case AnswerText():
                 self._answer += event.delta
@@ -106,13 +111,15 @@ class LiveTree(View):
             case _:
                 pass
 
-    def _show_step(self, event: StepPlanned | StepStarted | StepFinished) -> None:
+    def _show_step(self, event: StepPlanned | StepStarted | ToolUsed | StepFinished) -> None:
         match event:
             case StepPlanned():
                 row = _Row(event.id, event.question, event.depends_on, event.round)
             case StepStarted():
                 row = self._rows.get(event.id, _Row(event.id, event.asked))
                 row = replace(row, question=event.asked, since=time.monotonic())
+            case ToolUsed():
+                row = replace(self._rows.get(event.step, _Row(event.step, "")), used=event.use)
             case StepFinished():
                 step = event.step
                 row = self._rows.get(step.id, _Row(step.id, step.asked or step.question))
@@ -153,7 +160,7 @@ def _lines(row: _Row) -> list[Text]:
         question.append(f"  {duration((time.monotonic() - row.since) * 1000)}", QUIET)
     elif row.depends_on:
         question.append(f"  {needs(row.depends_on)}", QUIET)
-    return [question]
+    return [question, tool_line(row.used)] if row.used else [question]
 
 
 def _reading(done: int, total: int, what: str) -> RenderableType:

@@ -64,19 +64,20 @@ def _tree(trace: Trace, width: int, prompts: bool) -> Tree:
 
 def _plan(trace: Trace, prompts: bool) -> RenderableType:
     calls = trace.plan.calls
-    planned = "no plan was made" if calls and calls[-1].error else "planned by the model"
-    if planner := answered_by(calls):
-        planned = f"planned by {planner}"
+    verb = "chosen one at a time" if trace.graph == "iterative" else "planned"
     sources = {
-        "model": planned,
-        "journal": "plan taken up from the journal",
+        "model": f"{verb} by {answered_by(calls) or 'the model'}",
+        "journal": f"{verb}, taken up from the journal",
         "gate": "one look-up, no plan needed",
         "given": "plan given by the caller",
         "fallback": "the plan was unreadable: asked as one step",
     }
+    title = sources[trace.plan.source]
+    if calls and calls[-1].error and not trace.steps:
+        title = "no plan was made"
     facts = [fact for call in calls for fact in call_facts(call, prompts=prompts)]
     facts += [("repaired", Text(one_line(repair), WARN)) for repair in trace.plan.repairs]
-    return Group(Text(sources[trace.plan.source], QUIET), fact_grid(facts))
+    return Group(Text(title, QUIET), fact_grid(facts))
 
 
 def _answer(trace: Trace) -> Iterator[Text]:
@@ -94,6 +95,7 @@ def _ending(trace: Trace) -> Iterator[Fact]:
     limits = [f"{name} {value:g}" for name, value in trace.budget.items() if value is not None]
     facts = {
         "run": trace.run_id,
+        "graph": trace.graph,
         "parent": trace.parent_run_id or "",
         "started": trace.started_at,
         "documents": trace.documents,

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 
 from hoptrail.terminal.answer import place
-from hoptrail.terminal.marks import status_style
+from hoptrail.terminal.marks import ARROW, BAD, QUIET, status_style
 from hoptrail.terminal.plain import amount, duration, model_name, one_line
-from hoptrail.trace import Call, StepTrace
+from hoptrail.trace import Call, StepTrace, ToolUse
 
+_LONGEST_CALL, _LONGEST_OUTPUT = 80, 120
 _UNANSWERED = {"abstained": "not found", "running": "not finished", "waiting": "not begun"}
 
 
@@ -42,7 +43,17 @@ def provenance(step: StepTrace) -> str:
         parts.append(duration(step.ms))
     if step.degraded:
         parts.append("degraded")
+    if step.tools:
+        parts.append(amount(len(step.tools), "tool call"))
     return " · ".join(filter(None, [*parts, found(step)]))
+
+
+def tool_line(use: ToolUse) -> Text:
+    """Give a call of a tool and what came of it."""
+    line = Text(f"{one_line(use.written, _LONGEST_CALL)} ", QUIET).append(f"{ARROW} ", QUIET)
+    if use.error:
+        return line.append(one_line(use.error, _LONGEST_OUTPUT), BAD)
+    return line.append(one_line(use.output, _LONGEST_OUTPUT), "default")
 
 
 def found(step: StepTrace) -> str:
