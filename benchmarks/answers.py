@@ -1,6 +1,7 @@
 """EM and F1 of a trail's answers on questions with gold answers.
 
     python -m benchmarks.answers [QUESTIONS.jsonl] [--docs PATH] [--backends extractive]
+                                 [--graph multi-hop|iterative]
 
 Without arguments: the example questions over the example corpus, answered by the built-in reader
 (no model, no key). EM and F1 are SQuAD's, over the questions that have an answer; a question
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.progress import track
@@ -20,23 +22,24 @@ from rich.table import Table
 
 from hoptrail import Hoptrail, load_settings
 from hoptrail.evaluation import Dataset, exact_match, f1, load_dataset
+from hoptrail.trail import QuestionGraph
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-async def measure(dataset: Dataset, docs: Path, backends: str, console: Console) -> None:
+async def measure(wish: argparse.Namespace, dataset: Dataset, console: Console) -> None:
     """Ask every question, and print each answer beside its gold one, and the means."""
-    questions = dataset.questions
-    table = Table(title=f"{dataset.name}, n={len(questions)}, backends: {backends}")
+    questions, backends = dataset.questions, wish.backends
+    table = Table(title=f"{dataset.name}, n={len(questions)}, {wish.graph}, backends: {backends}")
     for column in ("id", "type", "answer", "gold", "EM", "F1"):
         table.add_column(column, overflow="fold")
     scores: list[tuple[float, float]] = []
     abstained = 0
     with tempfile.TemporaryDirectory() as home:
         settings = load_settings(backends=backends, embedders="hash", home=Path(home))
-        trail = Hoptrail(docs=docs, settings=settings)
+        trail = Hoptrail(docs=wish.docs, settings=settings)
         for question in track(questions, "asking", console=Console(stderr=True)):
-            answer = await trail.aask(question.question)
+            answer = await trail.aask(question.question, graph=wish.graph)
             if question.answers:
                 scores.append(
                     (
@@ -63,9 +66,9 @@ def main() -> None:
     parser.add_argument("questions", nargs="?", type=Path, default=EXAMPLES / "questions.jsonl")
     parser.add_argument("--docs", type=Path, default=EXAMPLES / "corpus")
     parser.add_argument("--backends", default="extractive", help="as HOPTRAIL_BACKENDS")
+    parser.add_argument("--graph", default="multi-hop", choices=get_args(QuestionGraph))
     wish = parser.parse_args()
-    dataset = load_dataset(wish.questions)
-    asyncio.run(measure(dataset, wish.docs, wish.backends, Console(width=110)))
+    asyncio.run(measure(wish, load_dataset(wish.questions), Console(width=110)))
 
 
 if __name__ == "__main__":

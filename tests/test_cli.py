@@ -1,6 +1,7 @@
 """The command line: streams, exit codes, and what it says when something is wrong."""
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -14,11 +15,12 @@ from click.testing import CliRunner, Result
 from hoptrail.answer import answer_of
 from hoptrail.backend import Availability
 from hoptrail.cli import main
-from hoptrail.cli.choice import BACKENDS
+from hoptrail.cli.choice import BACKENDS, TOOLS
 from hoptrail.doctor import token_checked
 from hoptrail.journal import Journal
-from hoptrail.settings import BackendName, load_settings
+from hoptrail.settings import BackendName, ToolName, load_settings
 from hoptrail.trace import TRACE_VERSION, Trace
+from hoptrail.trail import QuestionGraph
 from tests.providers import Fault, LoopbackProvider, Reply
 from tests.two_hops import (
     QUESTION,
@@ -241,6 +243,50 @@ class TestAsk:
     ) -> None:
         monkeypatch.setenv("OLLAMA_HOST", NOBODY)
         assert "During task" not in hoptrail("ask", "Who?").stderr
+
+    def test_the_steps_can_be_chosen_one_at_a_time(
+        self, model: LoopbackProvider, docs: str, home: Path
+    ) -> None:
+        asked = ("ask", "--graph", "iterative", "--docs", docs)
+        result = hoptrail(*asked, "--max-steps", "1", QUESTION)
+        assert f"raise --max-steps with `hoptrail ask --resume {newest_run(home)}`" in result.stderr
+        result = hoptrail("ask", "--resume", newest_run(home), "--max-steps", "5")
+        assert result.stdout.startswith("Prague [1]")
+        kinds = [kind_of(chat) for chat in model.ollama.chats]
+        assert kinds.count("next 1") == kinds.count("next 3") == 1
+        told = hoptrail("trace", "show", "last").stdout
+        assert "chosen one at a time by ollama" in told
+        assert re.search(r"graph\s+iterative", told)
+
+    def test_tools_can_be_offered_and_a_resumed_run_keeps_them(
+        self, model: LoopbackProvider, docs: str, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOPTRAIL_TOOLS", "date_difference")
+        asked = ("ask", "--tool", "calculator", "--max-llm-calls", "2", "--docs", docs, QUESTION)
+        assert hoptrail(*asked).exit_code == 4
+        more = ("--max-llm-calls", "9")
+        assert hoptrail("ask", "--resume", newest_run(home), *more).exit_code == 0
+        offered = [
+            [tool["function"]["name"] for tool in chat.body.get("tools", ())]
+            for chat in model.ollama.chats
+        ]
+        assert offered == [[], ["calculator"], ["calculator"], []]
+        assert hoptrail("ask", "--docs", docs, QUESTION).exit_code == 0
+        assert model.ollama.chats[-2].body["tools"][0]["function"]["name"] == "date_difference"
+
+    def test_only_tools_that_ship_can_be_named(self) -> None:
+        assert get_args(ToolName) == TOOLS
+        assert hoptrail("ask", "--tool", "shell", QUESTION).exit_code == 2
+
+    def test_there_is_no_whole_plan_to_approve_one_step_at_a_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hoptrail.cli.approval.at_a_terminal", lambda: True)
+        assert get_args(QuestionGraph) == ("multi-hop", "iterative")
+        assert "[multi-hop|iterative]" in hoptrail("ask", "--help").stdout
+        result = hoptrail("ask", "--graph", "iterative", "--approve", QUESTION)
+        assert result.exit_code == 2
+        assert "never has one" in result.stderr
 
     def test_limits_reach_the_run(self, model: LoopbackProvider, docs: str) -> None:
         arguments = ("--max-steps", "1", "--max-llm-calls", "7", "--deadline", "9")

@@ -3,27 +3,30 @@
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hoptrail.graph import build_graph
-from hoptrail.journal import Journal
-from hoptrail.run import Parts
-from hoptrail.testing import ScriptedChatModel, script
 from tests.providers import LoopbackProvider
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 EXPECTED = {
     "ask.py": "[1]",
+    "chat_with_memory.py": "You told me: “My dog is called Rex, and I live in Prague.”",
+    "huggingface_client.py": "set HF_TOKEN",
     "inspect_trace.py": "critical path",
+    "mcp_client.py": "1 of 2: Who is the composer of Finlandia? → Jean Sibelius",
+    "openai_client.py": "Salzach [1]",
     "own_model_and_retriever.py": "On Lake Orta [1]",
+    "remote_graph.py": "No LangGraph server answers",
+    "retriever.py": "● step 2: Jean Sibelius",
     "routed_chat_model.py": "Nobody answered.",
-    "tool_in_an_agent.py": "Hämeenlinna [1]",
+    "subgraph.py": "Hämeenlinna [1]",
+    "tool_in_an_agent.py": "-- step 2: Where was Jean Sibelius born? Hämeenlinna",
+    "tools_in_steps.py": "it is 13096 days",
 }
 
 
@@ -59,9 +62,18 @@ def test_the_routed_model_answers_with_whoever_is_up(provider: LoopbackProvider)
     assert "-- ollama:qwen3:8b, because: " in told
 
 
+def test_the_huggingface_client_embeds_and_streams(provider: LoopbackProvider) -> None:
+    provider.huggingface.answer("The Kemijoki is a river in Finland.")
+    example = ROOT / "examples" / "huggingface_client.py"
+    told = run(example, HUGGINGFACE_BASE_URL=provider.huggingface_url, HF_TOKEN="hf_loopback")
+    assert "A vector of 384 numbers" in told
+    assert "The Kemijoki is a river in Finland.\n" in told
+
+
 def test_langgraph_json_names_graphs_that_load_as_the_server_loads_them() -> None:
     served = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8"))["graphs"]
-    for place in served.values():
+    assert set(served) == {path.stem for path in (ROOT / "graphs").glob("*.py")}
+    for served_as, place in served.items():
         path, _, name = place.partition(":")
         spec = importlib.util.spec_from_file_location("__graphs__x", ROOT / path)
         assert spec is not None
@@ -70,32 +82,5 @@ def test_langgraph_json_names_graphs_that_load_as_the_server_loads_them() -> Non
         spec.loader.exec_module(module)
         graph = getattr(module, name)
         assert graph.checkpointer is None
-        assert "question" in graph.get_input_jsonschema()["properties"]
-
-
-def test_the_readme_shows_the_graph_as_it_is(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = re.search(r"```mermaid\n(.*?)```", readme, re.DOTALL)
-    assert shown is not None
-    parts = Parts(
-        model=ScriptedChatModel(respond=script()), journal=Journal(tmp_path), policy="scripted"
-    )
-    drawn = build_graph(parts).compile().get_graph().draw_mermaid()
-    arrows = re.compile(r"^\s*(\w+ -[-.]+> \w+);", re.MULTILINE)
-    assert arrows.findall(shown.group(1)) == arrows.findall(drawn)
-
-
-def test_the_readmes_python_runs() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert code is not None
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code.group(1)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "answered" in done.stdout
+        given = "messages" if served_as == "chat" else "question"
+        assert set(graph.get_input_jsonschema()["properties"]) == {given}

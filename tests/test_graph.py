@@ -24,8 +24,9 @@ from hoptrail.errors import (
 )
 from hoptrail.events import RunFinished, StepFinished, StepPlanned, StepStarted
 from hoptrail.evidence import Evidence, Passage, Retrieval
-from hoptrail.graph import RUN_ID, Question, build_graph
+from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
+from hoptrail.nodes import RUN_ID, Question
 from hoptrail.run import Parts, open_run
 from hoptrail.testing import Asked, ScriptedChatModel, script
 from hoptrail.trace import Trace

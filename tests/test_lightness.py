@@ -54,6 +54,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     [
         ["--help"],
         ["ask", "--help"],
+        ["chat", "--help"],
         ["trace", "list"],
         ["trace", "show", "last"],
         ["trace", "show", "last", "--json"],

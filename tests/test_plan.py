@@ -11,7 +11,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hoptrail.plan import MAX_QUESTION, Plan, PlanReader, Step, fill, read_plan, ready, references
+from hoptrail.plan import (
+    MAX_QUESTION,
+    Plan,
+    PlanReader,
+    Step,
+    fill,
+    mentions,
+    read_plan,
+    ready,
+    references,
+)
 
 untimed = settings(deadline=None)  # other tests may share the processor
 
@@ -561,3 +571,20 @@ def test_huge_texts_are_read_in_bounded_time(text: str) -> None:
     plan = reader.finish()
     assert_sound(plan)
     assert steps == list(plan.steps[: len(steps)])
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "named"),
+    [
+        ("Who is the mother of Goethe?", "Goethe", True),
+        ("Who is GOETHE's mother?", "Goethe.", True),
+        ("Who is the mother of Goethels?", "Goethe", False),
+        ("李白的妻子是谁", "李白", True),
+        ("Is there no river?", "no", False),
+        ("Which C (language) came first?", "C", False),
+        ("What is a+b in 1749?", "1749", True),
+        ("Who?", "", False),
+    ],
+)
+def test_a_question_names_an_answer_in_whole_words(question: str, answer: str, named: bool) -> None:
+    assert mentions(question, answer) is named

@@ -21,8 +21,9 @@ from hoptrail.budget import Budget
 from hoptrail.errors import BackendUnavailable, HoptrailError
 from hoptrail.events import Event, PlanFinished, StepFinished, StepPlanned
 from hoptrail.evidence import Evidence, Passage, Retrieval
-from hoptrail.graph import RUN_ID, build_graph
+from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
+from hoptrail.nodes import RUN_ID
 from hoptrail.run import Parts, open_run
 from hoptrail.testing import Asked, ScriptedChatModel, script, step_reply
 from hoptrail.trace import Trace

@@ -23,8 +23,10 @@ from hoptrail.events import (
     StepFinished,
     StepPlanned,
     StepStarted,
+    ToolUsed,
 )
 from hoptrail.journal import RunRow
+from hoptrail.request import EarlierAnswer
 from hoptrail.settings import Origin
 from hoptrail.terminal.answer import print_answer
 from hoptrail.terminal.checkup import print_checkup
@@ -35,7 +37,7 @@ from hoptrail.terminal.record import print_record
 from hoptrail.terminal.runs import runs_table
 from hoptrail.terminal.values import print_values
 from hoptrail.terminal.waterfall import GENERATION, RETRIEVAL, Stretch, bars, draw
-from hoptrail.trace import Call, StepTrace, Trace
+from hoptrail.trace import Call, StepTrace, ToolCall, ToolUse, Trace
 from tests.sample_trace import NOVEL, QUESTION, answered_step, citation, sample_trace, second_step
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -323,6 +325,50 @@ class TestLiveTree:
         last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown(out)).rsplit(QUESTION, 1)[1]
         assert "‖ 1 Who wrote The Trial?" in last
         assert "planning" not in last
+
+
+class TestTools:
+    USES = (
+        ToolUse(tool="calculator", arguments={"expression": "3*4"}, output="12"),
+        ToolUse(tool="look", arguments={"at": HOSTILE}, error=f"{HOSTILE}\nnot there"),
+    )
+
+    def test_each_call_is_a_line_with_what_came_of_it(self) -> None:
+        out = screen()
+        with Lines(out) as view:
+            for use in self.USES:
+                view.show(ToolUsed(1, use))
+        first, second = shown(out).splitlines()
+        assert first == "step 1   calculator(expression='3*4') → 12"
+        assert second.endswith("→ [bold]redlinkevil[/bold] not there")
+        assert not CONTROL.search(second)
+
+    def test_the_tree_shows_the_last_one_until_the_step_ends(self) -> None:
+        view = LiveTree(screen(terminal=True), QUESTION)
+        view.show(StepStarted(1, "How much is it?"))
+        view.show(ToolUsed(1, self.USES[0]))
+        out = screen()
+        out.print(view._render())
+        assert "calculator(expression='3*4') → 12" in shown(out)
+        view.show(StepFinished(StepTrace(id=1, question="How much is it?", status="answered")))
+        out = screen()
+        out.print(view._render())
+        assert "calculator" not in shown(out)
+
+    def test_the_record_shows_calls_and_facts_of_memory(self) -> None:
+        trace = sample_trace()
+        trace.steps[0].tools = list(self.USES)
+        trace.steps[0].calls[0].output = ""
+        trace.steps[0].calls[0].tool_calls = [ToolCall(tool="look", arguments={"at": 1})]
+        fact = {"id": 0, "question": "", "answer": "I live in Brno.", "reason": "memory"}
+        trace.steps[0].earlier = [EarlierAnswer.model_validate({**fact, "similarity": 0.5})]
+        out = screen(120)
+        print_record(out, trace, prompts=True)
+        told = shown(out)
+        assert "calculator(expression='3*4') → 12" in told
+        assert "2 tool calls" in told
+        assert "look(at=1)" in told
+        assert re.search(r"knows\s+I live in Brno\.  memory 0\.50", told)
 
 
 class TestOthers:

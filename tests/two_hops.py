@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from hoptrail.testing import step_reply
+from hoptrail.request import StepRequest
+from hoptrail.testing import Asked, ScriptedChatModel, script, step_reply
 from tests.providers import ChatRequest, LoopbackProvider, Reply
 
 QUESTION = "In which city was the author of The Trial born?"
@@ -28,9 +29,14 @@ def write_documents(folder: Path) -> Path:
 
 
 def kind_of(request: ChatRequest) -> str:
-    """Say which part of a run a call belongs to: ``plan``, a step's question, ``synthesis``."""
+    """Say which part of a run a call belongs to.
+
+    It is ``plan``, ``next 1``, ``next 2``, … (one step at a time), a step's question, or
+    ``synthesis``.
+    """
     if "steps" in (request.schema or {}).get("properties", ()):
-        return "plan"
+        known = request.question.count("\nStep ")
+        return f"next {known + 1}" if "one look-up at a time" in request.prompt else "plan"
     if "Findings:" in request.question:
         return "synthesis"
     return request.question.rpartition("Question: ")[2]
@@ -41,6 +47,12 @@ def respond(request: ChatRequest) -> Reply:
     match kind_of(request):
         case "plan":
             return Reply(json.dumps({"steps": STEPS}))
+        case "next 1":
+            return Reply(json.dumps({"steps": STEPS[:1]}))
+        case "next 2":
+            return Reply(json.dumps({"steps": ["Where was Franz Kafka born?"]}))
+        case "next 3":
+            return Reply(json.dumps({"steps": []}))
         case "synthesis":
             return Reply(FINAL)
         case "Who wrote The Trial?":
@@ -56,6 +68,24 @@ def number_of(title: str, request: ChatRequest) -> int:
     lines = request.question.splitlines()
     line = next(each for each in lines if each.startswith("[") and f"] {title}: " in each)
     return int(line[1 : line.index("]")])
+
+
+def model() -> ScriptedChatModel:
+    """Give a model in this process that answers as a good one would."""
+    told = script(STEPS, synthesis=FINAL)
+    answers = {
+        "Who wrote The Trial?": ("Franz Kafka", "The Trial"),
+        "Where was Franz Kafka born?": ("Prague", "Franz Kafka"),
+    }
+
+    def answer(asked: Asked) -> str | BaseException:
+        if not isinstance(asked.request, StepRequest):
+            return told(asked)
+        text, title = answers[asked.request.question]
+        titles = [item.passage.title for item in asked.request.evidence]
+        return step_reply(text, (titles.index(title) + 1,))
+
+    return ScriptedChatModel(respond=answer)
 
 
 def serve(provider: LoopbackProvider) -> None:

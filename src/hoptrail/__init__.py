@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from hoptrail.evidence import Citation, Evidence, Passage
     from hoptrail.graph import build_graph
+    from hoptrail.huggingface_client import HuggingFaceClient, get_huggingface_client
     from hoptrail.router import RoutedChatModel
     from hoptrail.settings import Settings, load_settings
     from hoptrail.trace import Trace, read_trace
@@ -63,6 +64,7 @@ __all__ = [
     "Evidence",
     "Hoptrail",
     "HoptrailError",
+    "HuggingFaceClient",
     "NoBackend",
     "Passage",
     "PlanFinished",
@@ -82,6 +84,7 @@ __all__ = [
     "Trace",
     "__version__",
     "build_graph",
+    "get_huggingface_client",
     "load_settings",
     "read_trace",
 ]
@@ -115,6 +118,7 @@ _NAMES = {
     ),
     "evidence": ("Citation", "Evidence", "Passage"),
     "graph": ("build_graph",),
+    "huggingface_client": ("HuggingFaceClient", "get_huggingface_client"),
     "router": ("RoutedChatModel",),
     "settings": ("Settings", "load_settings"),
     "trace": ("Trace", "read_trace"),

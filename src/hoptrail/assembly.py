@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hoptrail.backend import Backend
     from hoptrail.corpus import Corpus
     from hoptrail.embeddings import EmbedderChain
-    from hoptrail.memory import Memory
+    from hoptrail.memory import Memory, ThreadedSqliteStore
     from hoptrail.router import RoutedChatModel
     from hoptrail.run import Parts, Search
     from hoptrail.space import Embedder
@@ -47,7 +47,6 @@ class Assembly:
     store: BaseStore | None = None
     approve: bool = False
     given_settings: Settings | None = None
-    _store: BaseStore | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -62,7 +61,7 @@ class Assembly:
     @cached_property
     def backends(self) -> list[Backend]:
         """The backends that the settings name, in their order."""
-        return [_backend(name, self.settings) for name in self.settings.backends]
+        return [make_backend(name, self.settings) for name in self.settings.backends]
 
     @cached_property
     def router(self) -> RoutedChatModel:
@@ -78,7 +77,8 @@ class Assembly:
 
         if self.embeddings is not None:
             return EmbedderChain([ExternalEmbedder(self.embeddings)])
-        return EmbedderChain([_embedder(name, self.settings) for name in self.settings.embedders])
+        settings = self.settings
+        return EmbedderChain([make_embedder(name, settings) for name in settings.embedders])
 
     @cached_property
     def corpus(self) -> Corpus | None:
@@ -117,17 +117,23 @@ class Assembly:
             routed=own,
         )
 
-    def memory(self, user: str = "default") -> Memory:
-        """Give what is remembered of a user: in the store passed in, or under the home folder."""
-        from hoptrail.memory import Memory, sqlite_store
+    def memory(self, user: str = "default", store: BaseStore | None = None) -> Memory:
+        """Give what is remembered of a user: in a store passed in, or under the home folder."""
+        from hoptrail.memory import Memory
 
-        if self._store is None:
-            self._store = self.store or sqlite_store(self.settings.home / "memory.db")
-        return Memory(self._store, self.embedders, user)
+        chosen = store or self.store or self.own_store
+        return Memory(chosen, self.embedders, user)
+
+    @cached_property
+    def own_store(self) -> ThreadedSqliteStore:
+        """The memory under the home folder."""
+        from hoptrail.memory import sqlite_store
+
+        return sqlite_store(self.settings.home / "memory.db")
 
     def close(self) -> None:
         """Close the files of what was built."""
-        for name in ("journal", "corpus"):
+        for name in ("journal", "corpus", "own_store"):
             if (part := self.__dict__.get(name)) is not None:
                 part.close()
 
@@ -175,7 +181,8 @@ def _tools(settings: Settings) -> list[BaseTool]:
     return [getattr(tools, name) for name in settings.tools]
 
 
-def _backend(name: str, settings: Settings) -> Backend:
+def make_backend(name: str, settings: Settings) -> Backend:
+    """Build the backend of this name."""
     from hoptrail.backend import CallLimits, Sampling
 
     sampling = Sampling(temperature=settings.temperature)
@@ -214,7 +221,8 @@ def _backend(name: str, settings: Settings) -> Backend:
             return ExtractiveBackend()
 
 
-def _embedder(name: str, settings: Settings) -> Embedder:
+def make_embedder(name: str, settings: Settings) -> Embedder:
+    """Build the embedder of this name."""
     from hoptrail import embeddings
     from hoptrail.connections import shared_client
 

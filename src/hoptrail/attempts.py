@@ -201,11 +201,17 @@ class Call:
         return error
 
     def _unasked(self, standing: Standing) -> BackendError:
-        known, backend = standing.known(), standing.backend
+        known, pause, backend = standing.known(), standing.pause(), standing.backend
+        why = f"not asked: {self._why_not(standing)}"
+        if pause is not None:
+            wait = pause.seconds if pause.soon else None
+            return pause.kind(
+                why, backend=backend.name, model=backend.model, retry_after=wait, fix=pause.fix
+            )
         kind = BackendUnavailable if known is None or known.state == "down" else BackendRefused
-        fix = f" ({known.fix})" if known and known.fix else ""
-        why = f"not asked: {self._why_not(standing)}{fix}"
-        return kind(why, backend=backend.name, model=backend.model)
+        fix = known.fix if known else ""
+        why += f" ({fix})" if fix else ""
+        return kind(why, backend=backend.name, model=backend.model, fix=fix)
 
     def _dumped(self) -> tuple[dict[str, object], ...]:
         return tuple(attempt.model_dump() for attempt in self.attempts)

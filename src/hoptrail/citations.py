@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from hoptrail.characters import whole_words
 from hoptrail.evidence import Citation, Evidence
 from hoptrail.request import StepReply
 
@@ -12,8 +13,6 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)\]]*\s+(?=[\"“‘(\[]?[A-Z0-9
 _HEADING = re.compile(r"^#.*$", re.MULTILINE)
 _BLOCK_END = re.compile(r"\n\s*\n")
 _LONGEST_QUOTE = 300
-_LATIN = "[0-9a-zß-ɏ]"
-"""What a word goes on with; scripts that set no spaces between words have no such ends."""
 
 
 def citations_for(
@@ -53,7 +52,7 @@ def _cite(item: Evidence, answer: str, step: int) -> Citation:
 def _containing(answer: str, evidence: Iterable[Evidence]) -> list[int]:
     if not answer:
         return []
-    wanted = re.compile(rf"(?<!{_LATIN}){re.escape(answer.casefold())}(?!{_LATIN})")
+    wanted = whole_words(answer)
     return [
         number
         for number, item in enumerate(evidence, start=1)

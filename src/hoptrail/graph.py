@@ -16,37 +16,24 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from langgraph.channels.untracked_value import UntrackedValue
-from langgraph.config import get_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
-from typing_extensions import TypedDict
 
 from hoptrail.errors import HoptrailError
-from hoptrail.nodes import LEAVING, RUN_ID, Tell, sync_and_async
+from hoptrail.nodes import (
+    Answered,
+    Question,
+    Tell,
+    answered,
+    named_run,
+    steps_so_far,
+    sync_and_async,
+    when_left,
+)
 from hoptrail.planning import Planning
 from hoptrail.revision import revise_plan, steps_of_round
-from hoptrail.run import Parts, new_run_id, open_run
+from hoptrail.run import Parts, open_run
 from hoptrail.solve import solve_steps
-from hoptrail.synthesis import final_answer
-from hoptrail.trace import StepTrace
-
-
-class Question(TypedDict):
-    """What goes in."""
-
-    question: str
-
-
-class Answered(TypedDict):
-    """What comes out; the whole record is the trace of ``run_id``."""
-
-    run_id: str
-    answer: str
-    short_answer: str
-    abstained: bool
-    degraded: bool
-    stop_reason: str
-    citations: list[dict[str, object]]
 
 
 class State(Answered):
@@ -85,7 +72,7 @@ class MultiHop:
 
     async def decompose(self, state: State, tell: Tell) -> dict[str, object]:
         """Open the run and its plan; return when the first step is known."""
-        run_id = str(get_config()["configurable"].get(RUN_ID) or new_run_id())
+        run_id = named_run()
         planning = await self._open(run_id, state["question"], tell)
         async with planning.run.guarded():
             steps = await planning.open(whole=self.parts.approve)
@@ -115,8 +102,7 @@ class MultiHop:
         planning = await self._live(state, tell, solved=state["round"])
         async with planning.run.guarded():
             await _solve_round(planning, state["round"])
-        steps = planning.run.trace.steps
-        return {"plan": [_planned(step) for step in steps], "live": planning}
+        return {"plan": steps_so_far(planning.run), "live": planning}
 
     def after_solving(self, state: State) -> Literal["revise", "synthesize"]:
         """Ask differently for what found nothing, as often as the settings allow."""
@@ -142,28 +128,13 @@ class MultiHop:
         """Write the answer from the steps' answers, or say what is missing."""
         run = (await self._live(state, tell, solved=state["round"] + 1)).run
         async with run.guarded():
-            final, stop_reason = await final_answer(run)
-            trace = run.trace
-            trace.answer, trace.short_answer = final.text, final.short
-            trace.abstained, trace.citations = final.abstained, list(final.citations)
-            await run.finish("abstained" if final.abstained else "answered", stop_reason)
-        return {
-            "answer": trace.answer,
-            "short_answer": trace.short_answer,
-            "abstained": trace.abstained,
-            "degraded": trace.degraded,
-            "stop_reason": trace.stop_reason,
-            "citations": [citation.model_dump() for citation in trace.citations],
-            "live": None,
-        }
+            return {**await answered(run), "live": None}
 
     async def _open(
         self, run_id: str, question: str, tell: Tell, given: Sequence[str] = ()
     ) -> Planning:
         planning = Planning(await open_run(self.parts, run_id, question, tell), given)
-        leaving = get_config()["configurable"].get(LEAVING)
-        if leaving is not None:
-            leaving.push_async_callback(planning.leave)
+        when_left(planning.leave)
         return planning
 
     async def _live(self, state: State, tell: Tell, *, solved: int) -> Planning:
@@ -188,16 +159,6 @@ class MultiHop:
 async def _solve_round(planning: Planning, round_: int) -> None:
     run = planning.run
     await solve_steps(run, steps_of_round(run, round_) if round_ else planning.steps())
-
-
-def _planned(step: StepTrace) -> dict[str, object]:
-    return {
-        "id": step.id,
-        "question": step.question,
-        "depends_on": step.depends_on,
-        "status": step.status,
-        "answer": step.answer,
-    }
 
 
 def _given_plan(decision: object, state: State) -> list[str]:

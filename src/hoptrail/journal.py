@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import sqlite3
@@ -25,7 +26,7 @@ from typing import ParamSpec, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
-from hoptrail.errors import HoptrailError, RunBusy, RunNotFound
+from hoptrail.errors import HoptrailError, RunBusy, RunNotFound, RunOfAnother
 from hoptrail.trace import RunStatus, Trace, read_trace
 
 _P = ParamSpec("_P")
@@ -90,6 +91,8 @@ class Journal:
         """
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._thread, lambda: method(*args, **kwargs))
+        # Whoever was cancelled no longer hears of a failure: asyncio would report it as lost.
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             return await asyncio.shield(work)
         except (sqlite3.Error, OSError) as error:
@@ -105,7 +108,7 @@ class Journal:
 
         Raises:
             RunBusy: another process, or another task of this one, is working on the run.
-            HoptrailError: the run is one of another question.
+            RunOfAnother: the run is one of another question.
         """
         lock = self._lock(run_id)
         now = time.time()
@@ -174,9 +177,15 @@ class Journal:
             raise RunNotFound(f"there is no run {run_id!r}: `hoptrail trace list` shows them")
         return _row(row)
 
-    def runs(self, limit: int = 50) -> list[RunRow]:
-        """Give the newest runs, newest first."""
-        rows = self._open().execute("SELECT * FROM runs ORDER BY created DESC LIMIT ?", (limit,))
+    def runs(
+        self, limit: int = 50, *, status: RunStatus | None = None, before: datetime | None = None
+    ) -> list[RunRow]:
+        """Give the newest runs, newest first; with ``before``, of those created before then."""
+        rows = self._open().execute(
+            "SELECT * FROM runs WHERE status = coalesce(?, status) AND created < ?"
+            " ORDER BY created DESC LIMIT ?",
+            (status, math.inf if before is None else before.timestamp(), limit),
+        )
         return [_row(row) for row in rows]
 
     def alive(self, run_id: str) -> bool:
@@ -282,7 +291,7 @@ def _row(row: sqlite3.Row) -> RunRow:
 
 def _check_question(row: RunRow, question: str) -> None:
     if row.question != question:
-        raise HoptrailError(
+        raise RunOfAnother(
             f"run {row.run_id} asks {row.question[:200]!r}: another question needs another run"
         )
 

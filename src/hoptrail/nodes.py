@@ -1,15 +1,18 @@
-"""What the nodes of every graph have in common: how they are called, and what they are told."""
+"""What the nodes of every graph have in common: how they are called, what they take and give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from langchain_core.runnables import RunnableLambda
-from langgraph.config import get_stream_writer
+from langgraph.config import get_config, get_stream_writer
+from typing_extensions import TypedDict
 
 from hoptrail.background import background
 from hoptrail.events import Event
+from hoptrail.run import Run, new_run_id
+from hoptrail.synthesis import final_answer
 
 RUN_ID = "hoptrail_run_id"
 """The key of ``config["configurable"]`` that names a run; one begun before is resumed."""
@@ -25,6 +28,24 @@ S = TypeVar("S")
 Node = Callable[[S, Tell], Coroutine[None, None, dict[str, object]]]
 
 
+class Question(TypedDict):
+    """What goes in."""
+
+    question: str
+
+
+class Answered(TypedDict):
+    """What comes out; the whole record is the trace of ``run_id``."""
+
+    run_id: str
+    answer: str
+    short_answer: str
+    abstained: bool
+    degraded: bool
+    stop_reason: str
+    citations: list[dict[str, object]]
+
+
 def sync_and_async(node: Node[S]) -> RunnableLambda[S, dict[str, object]]:
     """Make a node that ``invoke`` can run too: there it runs on the background loop."""
 
@@ -35,3 +56,56 @@ def sync_and_async(node: Node[S]) -> RunnableLambda[S, dict[str, object]]:
         return await node(state, get_stream_writer())
 
     return RunnableLambda(in_sync, in_async, name=node.__name__)
+
+
+def named_run() -> str:
+    """Give the run id that the configuration names, or a new one."""
+    return str(get_config()["configurable"].get(RUN_ID) or new_run_id())
+
+
+def when_left(leave: Callable[[], Awaitable[None]]) -> None:
+    """Have ``leave`` awaited when the graph is left, if its caller gave a stack for that."""
+    leaving = get_config()["configurable"].get(LEAVING)
+    if leaving is not None:
+        leaving.push_async_callback(leave)
+
+
+def steps_so_far(run: Run) -> list[dict[str, object]]:
+    """Give the steps of a run as plain JSON, for a checkpoint and for who looks at the state."""
+    return [
+        {
+            "id": step.id,
+            "question": step.question,
+            "depends_on": step.depends_on,
+            "status": step.status,
+            "answer": step.answer,
+        }
+        for step in run.trace.steps
+    ]
+
+
+async def answered(run: Run, *, complete: bool = True) -> Answered:
+    """Write the answer of a run whose steps have ended, and end the run with it.
+
+    ``complete`` is false when nobody said that the steps suffice.
+    """
+    final, stop_reason = await final_answer(run, complete=complete)
+    trace = run.trace
+    trace.answer, trace.short_answer = final.text, final.short
+    trace.abstained, trace.citations = final.abstained, list(final.citations)
+    await run.finish("abstained" if final.abstained else "answered", stop_reason)
+    return output_of(run)
+
+
+def output_of(run: Run) -> Answered:
+    """Give what a graph gives for a run that has its answer."""
+    trace = run.trace
+    return {
+        "run_id": trace.run_id,
+        "answer": trace.answer,
+        "short_answer": trace.short_answer,
+        "abstained": trace.abstained,
+        "degraded": trace.degraded,
+        "stop_reason": trace.stop_reason,
+        "citations": [citation.model_dump() for citation in trace.citations],
+    }

@@ -19,12 +19,14 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from hoptrail.characters import has_words
 from hoptrail.plan_text import Item, ItemStream, items_of, usable
 
 MAX_QUESTION = 1000
 """Longest question of a step, in characters, before its references are renumbered."""
 
 _MAX_REPAIRS = 20
+_VERDICTS = ("yes", "no", "true", "false")
 
 
 class Step(BaseModel):
@@ -71,6 +73,12 @@ def fill(text: str, answers: Mapping[int, str]) -> str:
         return text if text.endswith(("'s", "’s")) else text + possessive
 
     return _FILLED.sub(answer, text)
+
+
+def mentions(question: str, answer: str) -> bool:
+    """Say whether a question names an answer; "yes" and "no" name nothing."""
+    name = answer.strip(" .")
+    return len(name) > 1 and name.casefold() not in _VERDICTS and has_words(question, name)
 
 
 def ready(steps: Iterable[Step], done: Container[int], started: Container[int]) -> list[Step]:
@@ -276,7 +284,7 @@ class _Drafts:
     def _identity(self, question: str, needs: tuple[int, ...]) -> object:
         """Say what makes a question the same as another; one with a bare pronoun never is."""
         resolved = _REFERENCE.sub(lambda match: f"#{self._resolved(int(match[1]))}", question)
-        if _pronoun(question):
+        if bare_pronoun(question):
             return len(self.questions)
         return resolved.casefold(), frozenset(map(self._resolved, needs))
 
@@ -317,7 +325,7 @@ class _Drafts:
         if None in explicit:
             self.repairs.append(f"Step {id_} needs steps that do not come before it: ignored.")
         needs = {need for need in explicit if need is not None} | {*references(question)}
-        word = _THE_ANSWER if _THE_ANSWER in lost else _pronoun(question)
+        word = _THE_ANSWER if _THE_ANSWER in lost else bare_pronoun(question)
         if not needs and word and id_ > self._first_id:
             needs = {id_ - 1}
             self.repairs.append(f'Step {id_} says only "{word}": it waits for step {id_ - 1}.')
@@ -391,7 +399,7 @@ _WHERE_WORDS = frozenset(("in", "at", "on", "from", "near", "to", "during"))
 _THE_ANSWER = "the answer"
 
 
-def _pronoun(question: str) -> str:
+def bare_pronoun(question: str) -> str:
     """Give the pronoun whose antecedent is in no reference and no name before it, or ""."""
     match = _PRONOUN.search(question)
     if match is None or _REFERENCE.search(question) or _names_something(question[: match.start()]):

@@ -44,7 +44,8 @@ class RoutedChatModel(BaseChatModel):
     benched backend instead of failing), ``temperature``, ``max_tokens``, ``stop``, and
     ``output_schema`` or OpenAI's ``response_format``; a typed request on the last message
     brings its own schema. Every answer says in ``response_metadata["hoptrail"]`` which backend
-    gave it, why that one, and what was tried before.
+    gave it, why that one, and what was tried before. With ``restarts`` False a stream that broke
+    off after its first token raises, for a reader who cannot take text back.
 
     Raises `hoptrail.errors.AllBackendsFailed`, `NoBackend` or `RequestRefused`, each with its
     ``attempts``. ``clock`` gives monotonic seconds.
@@ -53,6 +54,7 @@ class RoutedChatModel(BaseChatModel):
     backends: tuple[Backend, ...]
     clock: Clock = time.monotonic
     sleep: Sleep = asyncio.sleep
+    restarts: bool = True
 
     _standings: tuple[Standing, ...] = PrivateAttr()
     _retries: RetryBudget = PrivateAttr(default_factory=RetryBudget)
@@ -108,7 +110,7 @@ class RoutedChatModel(BaseChatModel):
         call = Call(self._standings, self._retries, self.clock, self.sleep, deadline)
         # Only LangChain's newer event protocol passes its manager on, and its blocks of text
         # cannot be taken back: there a stream that broke off raises.
-        call.may_restart = run_manager is None
+        call.may_restart = self.restarts and run_manager is None
         while True:
             turn = await call.next_turn()
             if turn.restart is not None:

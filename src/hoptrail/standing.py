@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hoptrail.backend import Availability, Backend
 from hoptrail.breaker import Breaker, Ticket
 from hoptrail.connections import PerLoop
-from hoptrail.errors import BackendBusy, BackendError
+from hoptrail.errors import BackendBusy, BackendError, BackendUnavailable
 
 UP_FOR = 15.0
 DOWN_FOR = 5.0
@@ -22,8 +22,14 @@ class Pause:
 
     seconds: float
     why: str
-    soon: bool
-    """Whether the backend itself asked for it, and will be back."""
+    kind: type[BackendError] = BackendUnavailable
+    """What it failed with."""
+    fix: str = ""
+
+    @property
+    def soon(self) -> bool:
+        """Whether the backend itself asked for it, and will be back."""
+        return issubclass(self.kind, BackendBusy)
 
     def __str__(self) -> str:
         return f"benched for {max(self.seconds, 1):.0f} s {self.why}"
@@ -41,8 +47,7 @@ class Standing:
         self._clock = clock
         self._breaker = Breaker(clock)
         self._benched_until = 0.0
-        self._benched_why = ""
-        self._asked_for_it = False
+        self._bench = Pause(0.0, "")
         self._found: Availability | None = None
         self._found_until = 0.0
         self._proven = False
@@ -55,8 +60,8 @@ class Standing:
         if max(benched, broken) <= 0:
             return None
         if benched >= broken:
-            return Pause(benched, self._benched_why, self._asked_for_it)
-        return Pause(broken, "after repeated failures", soon=False)
+            return replace(self._bench, seconds=benched)
+        return Pause(broken, "after repeated failures")
 
     def known(self) -> Availability | None:
         """Give what is known without asking, or None when it is too old."""
@@ -97,8 +102,8 @@ class Standing:
         # Whoever fails next must not shorten a pause that was asked for.
         if seconds and until > self._benched_until:
             self._benched_until = until
-            self._benched_why = f"after {type(error).__name__} ({error})"
-            self._asked_for_it = isinstance(error, BackendBusy)
+            kind = type(error)
+            self._bench = Pause(seconds, f"after {kind.__name__} ({error})", kind, error.fix)
 
     def release(self, ticket: Ticket) -> None:
         """Note that a call ended without a verdict (cancelled)."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hoptrail.errors import BudgetExceeded
 from hoptrail.events import AnswerRestarted, AnswerText
 from hoptrail.evidence import Citation, Evidence
 from hoptrail.reply import FinalStream, read_final
-from hoptrail.request import StepOutcome, SynthesisRequest
+from hoptrail.request import ChatRequest, StepOutcome, SynthesisRequest
 from hoptrail.run import Restarted, Run
 from hoptrail.trace import Call, StepTrace
 
@@ -24,10 +25,11 @@ class FinalAnswer:
     abstained: bool = False
 
 
-async def final_answer(run: Run) -> tuple[FinalAnswer, str]:
+async def final_answer(run: Run, *, complete: bool = True) -> tuple[FinalAnswer, str]:
     """Give the answer of a run whose steps have all ended, and why it stopped there.
 
-    A plan of one step needs no synthesis: its answer is the answer. When no step found
+    A single step needs no synthesis, its answer is the answer: unless the plan was cut, or
+    nobody said that it suffices (``complete`` is false). When no step found
     anything, the answer is an abstention, and nobody is asked.
 
     Raises:
@@ -40,7 +42,8 @@ async def final_answer(run: Run) -> tuple[FinalAnswer, str]:
         if errors and all(step.status == "failed" for step in steps):
             raise errors[0]
         return _abstention(steps), spent or "no_evidence"
-    if len(steps) == 1 and stopped_by != "steps":
+    complete = complete or steps[0].question == run.trace.question
+    if len(steps) == 1 and complete and stopped_by != "steps":
         return _only_answer(steps[0]), "answered"
     try:
         answer = await _synthesis(run)
@@ -69,7 +72,7 @@ async def _synthesis(run: Run) -> FinalAnswer:
         steps=tuple(outcome(step, numbers) for step in run.trace.steps),
         evidence=evidence,
     )
-    call = await _written(run, request)
+    call = await written(run, request, run.trace.synthesis)
     final = read_final(call.output, len(evidence))
     if final.abstained:
         return FinalAnswer(final.text or _abstention(run.trace.steps).text, abstained=True)
@@ -78,23 +81,35 @@ async def _synthesis(run: Run) -> FinalAnswer:
     return FinalAnswer(final.text, final.short, citations)
 
 
-async def _written(run: Run, request: SynthesisRequest) -> Call:
-    key, known = run.key("synthesis", request.model_dump_json()), len(request.evidence)
+async def written(run: Run, request: SynthesisRequest | ChatRequest, calls: list[Call]) -> Call:
+    """Have an answer written, telling it while it is; one that was finished before is told again.
+
+    Raises:
+        HoptrailError: as `Run.stream`.
+    """
+    purpose: Literal["synthesis", "chat"] = "chat" if request.kind == "chat" else "synthesis"
+    key, known = run.key(purpose, request.model_dump_json()), known_passages(request)
     shown = FinalStream(known)
-    if (earlier := run.recalled(key, run.trace.synthesis)) is not None:
+    if (earlier := run.recalled(key, calls)) is not None:
         _tell(run, shown.feed(earlier.output))
         _tell(run, shown.rest())
         return earlier
-    async for piece in run.stream("synthesis", request, run.trace.synthesis):
+    async for piece in run.stream(purpose, request, calls):
         if isinstance(piece, Restarted):
             shown = FinalStream(known)
             run.tell(AnswerRestarted(piece.why))
         else:
             _tell(run, shown.feed(piece))
     _tell(run, shown.rest())
-    call = run.trace.synthesis[-1]
+    call = calls[-1]
     await run.keep(key, call.model_dump_json())
     return call
+
+
+def known_passages(request: SynthesisRequest | ChatRequest) -> int | None:
+    """Give how many passages an answer can cite, or None where ``[1]`` is no citation."""
+    free = isinstance(request, ChatRequest) and not request.from_documents
+    return None if free else len(request.evidence)
 
 
 def _tell(run: Run, text: str) -> None:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AsyncExitStack, aclosing
-from functools import cached_property
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from hoptrail.answer import Answer, answer_of
+from hoptrail.answer_tool import AnswerTool
 from hoptrail.assembly import Assembly
 from hoptrail.background import background
 from hoptrail.budget import Budget
-from hoptrail.checkpoints import strict_serializer
+from hoptrail.characters import whole
+from hoptrail.checkpoints import alone_on, kept_thread, strict_serializer
+from hoptrail.conversation import USER_ID, Messages, build_conversation
 from hoptrail.errors import HoptrailError
 from hoptrail.events import Event, PlanProposed, RunFinished
-from hoptrail.graph import Question, build_graph
+from hoptrail.evidence_retriever import EvidenceRetriever, asking, needs_documents, searching
+from hoptrail.graph import build_graph
 from hoptrail.iterative import build_iterative
-from hoptrail.nodes import LEAVING, RUN_ID
+from hoptrail.nodes import LEAVING, RUN_ID, Question
 from hoptrail.run import new_run_id
 from hoptrail.settings import Settings
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AnyMessage, BaseMessage
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.runnables import RunnableConfig
     from langchain_core.tools import BaseTool
@@ -54,7 +60,8 @@ class Hoptrail:
         embeddings: Any LangChain embeddings in place of Hoptrail's.
         retriever: Any LangChain retriever in place of Hoptrail's index.
         tools: LangChain tools that steps may call; what they return is evidence.
-        checkpointer: A LangGraph checkpointer; runs can be resumed without one.
+        checkpointer: A LangGraph checkpointer; runs can be resumed without one, and threads of
+            conversation are kept in a file under the home folder.
         store: A LangGraph store for memory. With one, what is remembered enters the context of
             steps; conversations remember in a file under the home folder without one.
         budget: What one run may spend.
@@ -163,6 +170,126 @@ class Hoptrail:
         """Answer a question, telling what happens; see `astream`."""
         return background().iterate(self.astream(question, run_id=run_id, graph=graph))
 
+    @cached_property
+    def chat_graph(self) -> CompiledStateGraph[Any, None, Any, Any]:
+        """The conversation graph, compiled; ``user_id`` in its configuration is whose memory."""
+        graph = build_conversation(self.assembly.parts, self.assembly.memory)
+        return graph.compile(
+            checkpointer=self._checkpointer, store=self.assembly.store, name="hoptrail-chat"
+        )
+
+    def chat(
+        self,
+        message: str,
+        *,
+        thread_id: str | None = None,
+        history: Sequence[BaseMessage] = (),
+        user: str | None = "default",
+        run_id: str | None = None,
+    ) -> Answer:
+        """Say something, and get an answer; see `achat`."""
+        return background().run(
+            self.achat(message, thread_id=thread_id, history=history, user=user, run_id=run_id)
+        )
+
+    async def achat(
+        self,
+        message: str,
+        *,
+        thread_id: str | None = None,
+        history: Sequence[BaseMessage] = (),
+        user: str | None = "default",
+        run_id: str | None = None,
+    ) -> Answer:
+        """Say something, and get an answer from what was said, remembered and documented.
+
+        With a ``thread_id`` the conversation is kept, and gone on with; without one, ``history``
+        is what was said so far. ``user`` is whose memory it is, in all threads; with None nothing
+        is remembered or recalled.
+
+        Raises:
+            AllBackendsFailed: no backend answered.
+            RunBusy: the thread is being answered, here or in another process.
+        """
+        told = self.astream_chat(
+            message, thread_id=thread_id, history=history, user=user, run_id=run_id
+        )
+        last: Event | None = None
+        async with aclosing(told) as events:
+            async for event in events:
+                last = event
+        assert isinstance(last, RunFinished)  # a turn that ends otherwise raises
+        return answer_of(last.trace)
+
+    async def astream_chat(
+        self,
+        message: str,
+        *,
+        thread_id: str | None = None,
+        history: Sequence[BaseMessage] = (),
+        user: str | None = "default",
+        run_id: str | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Say something, and be told what happens while it happens; as `achat`."""
+        if not message.strip():
+            raise HoptrailError("the message is empty")
+        if thread_id is not None and history:
+            raise HoptrailError("a thread keeps its own history: pass one of them")
+        run_id = run_id or new_run_id()
+        # An id of its own, so that a message which is said again by a resumed run stays one.
+        said = HumanMessage(whole(message), id=f"{run_id}-question")
+        given: Messages = {"messages": cast("list[AnyMessage]", [*history, said])}
+        async with self._talk(thread_id) as graph:
+            thread = {} if thread_id is None else {"thread_id": whole(thread_id)}
+            events = self._go(given, run_id, graph, **thread, **{USER_ID: user})
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+
+    @asynccontextmanager
+    async def _talk(
+        self, thread_id: str | None
+    ) -> AsyncGenerator[CompiledStateGraph[Any, None, Any, Any], None]:
+        """Give the conversation graph with what keeps its thread, to oneself meanwhile."""
+        if thread_id is None:
+            yield self.chat_graph.copy({"checkpointer": None})
+            return
+        thread_id, home = whole(thread_id), self.assembly.settings.home
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(alone_on(thread_id, home))
+            saver = self._checkpointer or await held.enter_async_context(
+                kept_thread(thread_id, home / "threads.db")
+            )
+            yield self.chat_graph.copy({"checkpointer": saver})
+
+    def as_tool(
+        self,
+        name: str = "hoptrail",
+        description: str | None = None,
+        graph: QuestionGraph = "multi-hop",
+    ) -> AnswerTool:
+        """Give a tool for agents: it answers questions through ``graph``, with sources."""
+        about = f" over {docs}" if (docs := self.assembly.parts.documents) else ""
+        return AnswerTool(
+            name=name,
+            description=description
+            or f"Answer a question{about}, also one that takes several look-ups, each resting on "
+            "the one before. Gives the answer with its sources, or says that there is none.",
+            ask=partial(self.astream, graph=graph),
+        )
+
+    def as_retriever(self, k: int = 5, *, multi_hop: bool = False) -> EvidenceRetriever:
+        """Give a retriever over the documents: the best ``k`` passages of one search.
+
+        With ``multi_hop`` it asks the question through the graph and gives the evidence of all
+        its steps: what was cited first, and never less of it.
+
+        Raises:
+            RetrievalError: this trail has no documents.
+        """
+        search = needs_documents(self.assembly.parts.search)
+        return asking(self.aask, k) if multi_hop else searching(search, k)
+
     async def prepare(self, progress: Progress | None = None) -> IngestReport | None:
         """Bring the index of ``docs`` up to date now, rather than at the first question."""
         corpus = self.assembly.corpus
@@ -174,14 +301,16 @@ class Hoptrail:
 
     async def _go(
         self,
-        given: Question | Command[Any],
+        given: Question | Messages | Command[Any],
         run_id: str,
         graph: CompiledStateGraph[Any, None, Any, Any],
+        **configured: str | None,
     ) -> AsyncGenerator[Event, None]:
         if (corpus := self.assembly.corpus) is not None:
             # Documents that are indexed first take their time, not the run's.
             await corpus.open()
-        config: RunnableConfig = {"configurable": {"thread_id": run_id, RUN_ID: run_id}}
+        named = {"thread_id": run_id, RUN_ID: run_id, **configured}
+        config: RunnableConfig = {"configurable": named}
         # LangGraph types its generator as an iterator; left early, it has to be closed, and the
         # run ended if no node is there to end it.
         async with AsyncExitStack() as leaving:

@@ -22,8 +22,13 @@ from tests.two_hops import (
     write_documents,
 )
 
-CALLS = ("plan", "Who wrote The Trial?", "Where was Franz Kafka born?", "synthesis")
-"""Every call of the run, in the order they are made."""
+FIRST, SECOND = "Who wrote The Trial?", "Where was Franz Kafka born?"
+CALLS = {
+    "multi-hop": ("plan", FIRST, SECOND, "synthesis"),
+    "iterative": ("next 1", FIRST, "next 2", SECOND, "next 3", "synthesis"),
+}
+"""Every call of a run of each graph, in the order they are made."""
+DEATHS = [(graph, call) for graph, calls in CALLS.items() for call in range(len(calls))]
 
 
 def asked(provider: LoopbackProvider) -> Counter[str]:
@@ -59,13 +64,13 @@ def the_run() -> str:
     return run.run_id
 
 
-@pytest.mark.parametrize("call", range(len(CALLS)), ids=CALLS.__getitem__)
+@pytest.mark.parametrize(("graph", "call"), DEATHS)
 def test_after_kill_9_only_what_was_not_finished_is_asked(
-    provider: LoopbackProvider, tmp_path: Path, call: int
+    provider: LoopbackProvider, tmp_path: Path, graph: str, call: int
 ) -> None:
     serve(provider)
     docs = str(write_documents(tmp_path / "notes"))
-    kill_during(provider, call, ["ask", "--docs", docs, QUESTION])
+    kill_during(provider, call, ["ask", "--graph", graph, "--docs", docs, QUESTION])
     resumed = subprocess.run(
         command("ask", "--json", "--resume", the_run()),
         env=process_environment(provider),
@@ -79,4 +84,4 @@ def test_after_kill_9_only_what_was_not_finished_is_asked(
     assert answer["short_answer"] == "Prague"
     assert all(step["evidence"] for step in answer["steps"])
     # The call under way when the process died is the only one that is made again.
-    assert asked(provider) == Counter([*CALLS, CALLS[call]])
+    assert asked(provider) == Counter([*CALLS[graph], CALLS[graph][call]])

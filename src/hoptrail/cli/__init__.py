@@ -13,10 +13,13 @@ from io import TextIOWrapper
 import click
 
 from hoptrail.cli.ask import ask
+from hoptrail.cli.chat import chat
 from hoptrail.cli.config import config
 from hoptrail.cli.doctor import doctor
 from hoptrail.cli.failure import Commands
 from hoptrail.cli.ingest import ingest
+from hoptrail.cli.mcp import mcp
+from hoptrail.cli.serve import serve
 from hoptrail.cli.trace import trace
 
 _EXAMPLES = """\b
@@ -47,5 +50,5 @@ def main(debug: bool) -> None:
             stream.reconfigure(errors="replace")
 
 
-for command in (ask, ingest, trace, doctor, config):
+for command in (ask, chat, ingest, serve, mcp, trace, doctor, config):
     main.add_command(command)

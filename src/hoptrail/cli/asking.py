@@ -85,7 +85,8 @@ class Asking:
             if trail.assembly.corpus is not None:
                 self._tell_skipped(background().run(trail.prepare(view.indexing)))
             with closing(trail):
-                events = trail.stream(self._wish.question, run_id=self._run_id)
+                graph = self._flags["graph"] or "multi-hop"
+                events = trail.stream(self._wish.question, run_id=self._run_id, graph=graph)
                 proposed = self._watch(trail, view, events)
                 while proposed is not None:
                     proposed = self._go_on(trail, view, proposed)

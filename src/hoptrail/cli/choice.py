@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hoptrail.settings import Settings
 
 BACKENDS = ("huggingface", "ollama", "local", "extractive")
+TOOLS = ("calculator", "date_difference")
 _MODEL_SETTINGS = {"huggingface": "hf_model", "ollama": "ollama_model", "local": "local_model"}
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -63,6 +64,17 @@ def model_options(command: F) -> F:
     )
     backend = click.option("--backend", type=click.Choice(BACKENDS), help="Ask this backend only.")
     return model(backend(command))
+
+
+def tool_option(command: F) -> F:
+    """Add ``--tool``, which may be given several times."""
+    return click.option(
+        "--tool",
+        "tools",
+        multiple=True,
+        type=click.Choice(TOOLS),
+        help="A tool that steps may call; may be given several times.",
+    )(command)
 
 
 def settings_for(

@@ -14,6 +14,7 @@ from hoptrail.cli.choice import settings_for
 if TYPE_CHECKING:
     from hoptrail.journal import Journal
     from hoptrail.settings import Settings
+    from hoptrail.trail import QuestionGraph
 
 _ENTRY = "command-line"
 
@@ -23,8 +24,10 @@ class Shape(TypedDict):
 
     docs: tuple[str, ...]
     index: str | None
+    graph: QuestionGraph | None
     model: tuple[str, str] | None
     backend: str | None
+    tools: tuple[str, ...]
     max_steps: int | None
     max_llm_calls: int | None
     deadline: float | None
@@ -78,6 +81,7 @@ def _settings(flags: Flags) -> Settings:
     return settings_for(
         flags["backend"],
         flags["model"],
+        tools=flags["tools"] or None,
         max_steps=flags["max_steps"],
         max_llm_calls=flags["max_llm_calls"],
         deadline=flags["deadline"],

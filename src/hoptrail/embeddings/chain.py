@@ -138,6 +138,11 @@ class EmbedderChain:
         """Why the last decision passed over the others, one line each."""
         return list(self._reasons)
 
+    @property
+    def members(self) -> tuple[Embedder, ...]:
+        """All embedders, the preferred one first; whether they are up is not asked."""
+        return tuple(self._embedders)
+
     async def first(self) -> Embedder:
         """Give the first embedder that is up: its space is known and its canaries are well.
 

@@ -71,9 +71,13 @@ class Endpoint:
         status: int | None = None,
         retry_after: float | None = None,
     ) -> NoReturn:
-        """Raise an error that names this backend and model."""
+        """Raise an error that names this backend and model; its words hold no key."""
         raise kind(
-            message, backend=self.backend, model=self.model, status=status, retry_after=retry_after
+            self._masked(message),
+            backend=self.backend,
+            model=self.model,
+            status=status,
+            retry_after=retry_after,
         )
 
     async def _exchange(self, method: str, url: str, body: object) -> object:
@@ -112,8 +116,14 @@ class Endpoint:
         if status == HTTPStatus.NOT_IMPLEMENTED or code_of(refusal.text) == "model_not_supported":
             kind = BackendRefused  # this model embeds nothing here
         prefix = "" if status == 200 else f"HTTP {status} "
-        words = words_of(refusal.text)
+        # Masked before it is cut too: half a key must not stay.
+        words = words_of(self._masked(refusal.text))
         self.fail(kind, f"{prefix}{words}".strip(), status=status, retry_after=wait)
+
+    def _masked(self, text: str) -> str:
+        for value in self.headers.values():
+            text = text.replace(value.removeprefix("Bearer "), "***")
+        return text
 
 
 UNREADABLE = object()

@@ -25,6 +25,7 @@ from hoptrail.errors import (
     BackendBusy,
     BackendError,
     BackendRefused,
+    InvalidResponse,
     SettingsError,
 )
 from hoptrail.providers.chat import ChatModelBackend
@@ -217,17 +218,24 @@ class HuggingFaceBackend(ChatModelBackend):
         kind = kind_of(refusal.status, loading=comes_back or "retry-after" in refusal.headers)
         if code_of(refusal.text) == "model_not_supported":
             kind = BackendRefused
-        said = words_of(refusal.text) or "no reason given"
-        if self._token:
-            said = said.replace(self._token, "***")
-        advice = f" ({self._advice(refusal.status)})" if kind is BackendRefused else ""
+        # Masked before it is cut too: half a key must not stay.
+        said = self._masked(words_of(self._masked(refusal.text))) or "no reason given"
+        fix = self._advice(refusal.status) if kind is BackendRefused else ""
         return kind(
-            f"HTTP {refusal.status}: {said}{advice}",
+            f"HTTP {refusal.status}: {said}" + (f" ({fix})" if fix else ""),
             backend=self.name,
             model=self.model,
             status=refusal.status,
             retry_after=wait_of(refusal),
+            fix=fix,
         )
+
+    def invalid(self, message: str) -> InvalidResponse:
+        """Give the error for an answer that is none; the server's words in it hold no key."""
+        return super().invalid(self._masked(message))
+
+    def _masked(self, text: str) -> str:
+        return text.replace(self._token, "***") if self._token else text
 
     def _advice(self, status: int) -> str:
         if status in (401, 403) and not self.is_router:

@@ -12,8 +12,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from hoptrail.backend import Availability, Backend, CallOptions
 from hoptrail.errors import BackendRefused
-from hoptrail.plan import fill
 from hoptrail.providers.extractive.planner import split
+from hoptrail.providers.extractive.progress import progress
 from hoptrail.providers.extractive.reader import Finding, read
 from hoptrail.providers.extractive.rewording import revised
 from hoptrail.providers.extractive.scenes import Similarity
@@ -116,17 +116,38 @@ def reply_to(request: Request, similarity: Similarity | None = None) -> str:
 
 
 def next_step(request: NextStepRequest) -> list[str]:
-    """Give the first step of the question's own plan that has not been asked yet, or none."""
-    planned = split(request.question, len(request.steps) + request.left).steps
-    answers = {step.id: step.answer for step in request.steps}
-    return [fill(step, answers) for step in planned[len(request.steps) :][:1]]
+    """Give what comes next in the question's own plan, or nothing when it is done or stuck."""
+    planned = split(request.question, len(request.steps) + 1 + request.left).steps
+    following = progress(planned, request.steps).following
+    return [following] if following else []
 
 
 def chat_reply(request: ChatRequest, similarity: Similarity | None = None) -> str:
-    """Give what passages and facts say to a message, and that no language model is there."""
-    if found := read(request.question, request.evidence, similarity):
-        return f"{found.answer} [{found.passage}]"
-    return "No language model is available, and nothing that I can read answers that."
+    """Give what facts and passages say to a question, or that no language model is there.
+
+    What is asked about the user is answered with the nearest fact, in the words it was said in;
+    anything else with a span of a passage, and failing that with the fact.
+    """
+    if not _QUESTION.search(request.question):
+        return _NO_MODEL
+    found = read(request.question, request.evidence, similarity)
+    fact = request.facts[0] if request.facts else ""
+    if fact and (_OF_ONESELF.search(request.question) or not found):
+        return f"You told me: “{fact}”"
+    return f"{found.answer} [{found.passage}]" if found else _NO_MODEL
+
+
+_QUESTION = re.compile(
+    r"\?|^\W*(?:(?:and|but|so|please|then)\W+)*(?:who|what|which|where|when|why|how|whose|whom"
+    r"|name|tell|list|find|is|are|was|were|do|does|did)\b",
+    re.IGNORECASE,
+)
+_OF_ONESELF = re.compile(r"\b(?:i|my|me|mine|myself|we|our|us)\b", re.IGNORECASE)
+_NO_MODEL = """\
+No answer can be given: no language model is up.
+
+I can read documents and repeat what you told me, and neither says it. For a conversation start \
+Ollama (`ollama serve`) or set HF_TOKEN for Hugging Face; `hoptrail doctor` says what is missing."""
 
 
 def _steps_json(steps: Sequence[str]) -> str:

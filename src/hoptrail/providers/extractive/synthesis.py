@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hoptrail.prompts import UNANSWERABLE
 from hoptrail.providers.extractive.comparison import Comparison, comparison
 from hoptrail.providers.extractive.planner import split
+from hoptrail.providers.extractive.progress import progress
 from hoptrail.providers.extractive.statement import stated
 from hoptrail.request import StepOutcome, SynthesisRequest
 
@@ -49,6 +50,9 @@ def _ends(compared: Comparison, request: SynthesisRequest) -> list[list[StepOutc
     """
     steps = request.steps
     own = split(request.question, _MOST_STEPS)
+    found = progress(own.steps, steps).answered
+    if all(end in found for side in own.ends for end in side):
+        return [[found[end] for end in side] for side in own.ends]
     per_side = len(compared.templates)
     if len(steps) >= len(own.steps) and _planned_here(own.steps, steps):
         spare = [step for step in steps[len(own.steps) :] if step.status == "answered"]

@@ -1,0 +1,56 @@
+"""The course of one ``hoptrail serve``: index, listen, say so, serve."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from hoptrail.server.app import create_app
+from hoptrail.server.launch import address_of, listener, server_of
+from hoptrail.terminal.answer import print_skipped
+from hoptrail.terminal.marks import console
+from hoptrail.terminal.plain import plain
+
+if TYPE_CHECKING:
+    from hoptrail.backend import Availability
+    from hoptrail.trail import Hoptrail
+
+
+class Serving:
+    """A trail to be served at an address; `run` serves it."""
+
+    def __init__(self, trail: Hoptrail, host: str, port: int, *, access_log: bool) -> None:
+        self._trail = trail
+        self._app = create_app(trail, host=host)
+        self._listener = listener(host, port)
+        self._server = server_of(self._app, access_log=access_log, on_started=self._tell)
+
+    def run(self) -> int | None:
+        """Serve until a signal; gives the signal.
+
+        Raises:
+            RetrievalError: the documents or the index cannot be read.
+        """
+        with closing(self._listener):
+            asyncio.run(self._serve())
+        return self._server.stopped_by
+
+    async def _serve(self) -> None:
+        report = await self._trail.prepare()
+        if report is not None and report.skipped:
+            print_skipped(console(stderr=True), report.skipped)
+        await self._server.serve(sockets=[self._listener])
+
+    async def _tell(self) -> None:
+        """Say on stderr where the server listens, and what is up."""
+        click.echo(f"Hoptrail listens at {address_of(self._listener)}", err=True)
+        for found in await self._trail.assembly.router.availability():
+            click.echo(plain(_line(found)), err=True)
+
+
+def _line(found: Availability) -> str:
+    name = f"{found.backend}:{found.model}" if found.model else found.backend
+    return f"  {name}: {found.state}" + (f" ({found.detail})" if found.detail else "")

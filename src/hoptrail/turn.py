@@ -1,0 +1,209 @@
+"""One turn of a conversation: a message on its way to its answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    trim_messages,
+)
+from langchain_core.messages.utils import count_tokens_approximately
+
+from hoptrail.characters import whole
+from hoptrail.citations import citations_for
+from hoptrail.context import gather_context
+from hoptrail.errors import InvalidResponse
+from hoptrail.events import AnswerText, StepFinished, ToolUsed
+from hoptrail.intent import intent_of, said_of_oneself
+from hoptrail.memory import Memory
+from hoptrail.obedience import obeyed
+from hoptrail.prompts import UNANSWERABLE
+from hoptrail.reply import FinalText, read_final, without_marks
+from hoptrail.request import ChatRequest, ChatTurn, StepReply
+from hoptrail.run import Run
+from hoptrail.synthesis import known_passages, written
+from hoptrail.trace import StepTrace, ToolUse, TracedEvidence
+
+_UNANSWERED = ChatTurn(role="assistant", text="(no answer was given)")
+_REFERS = re.compile(
+    r"\b(?:it|its|he|him|his|she|her|hers|they|them|their|theirs|this|that|these|those|there|then"
+    r"|ones?|former|latter|same)\b",
+    re.IGNORECASE,
+)
+_SHORT = 3
+
+
+@dataclass
+class Turn:
+    """One message on its way to its answer; ``before`` is what was said until then."""
+
+    run: Run
+    memory: Memory | None
+    before: Sequence[BaseMessage]
+    record: StepTrace
+    request: ChatRequest | None = None
+    final: FinalText | None = None
+
+    @property
+    def question(self) -> str:
+        """The message."""
+        return self.run.trace.question
+
+    async def gather(self) -> None:
+        """Find the facts and passages that the message needs."""
+        run, record = self.run, self.record
+        recall = None if self.memory is None else self.memory.recall
+        parts = replace(run.parts, recall=recall)
+        sought = _sought(self.question, self.before)
+        async with run.until_deadline("step"):
+            context = await gather_context(parts, sought, (), (), parts.top_k)
+        record.retrieval_mode = context.retrieval.mode
+        record.embedding_space = context.retrieval.space
+        record.earlier = list(context.earlier)
+        record.evidence = [TracedEvidence(**dict(item)) for item in context.retrieval.evidence]
+        record.warnings += context.warnings
+        record.retrieved_ms = run.now()
+        documented = parts.search is not None
+        self.request = ChatRequest(
+            question=self.question,
+            history=tuple(_turns(self.before, parts.context_tokens, marked=documented)),
+            facts=tuple(fact.answer for fact in context.earlier),
+            evidence=context.retrieval.evidence,
+            from_documents=documented,
+        )
+
+    async def answer(self) -> None:
+        """Have the answer written, told while it is.
+
+        Raises:
+            InvalidResponse: the model wrote nothing but its thoughts.
+            HoptrailError: nobody answered, or the budget is spent.
+        """
+        assert self.request is not None  # gathered by the node before
+        run, record = self.run, self.record
+        call = await written(run, self.request, record.calls)
+        final = read_final(call.output, known_passages(self.request))
+        if not final.text:
+            raise InvalidResponse("the model wrote no answer", backend=call.backend)
+        if final.abstained and UNANSWERABLE in call.output:
+            run.tell(AnswerText(final.text))  # such a text is not told while it is written
+        record.degraded = call.degraded
+        self._settle(final)
+
+    async def keep_what_was_said(self) -> None:
+        """Remember what the message said of who wrote it."""
+        if self.memory is None:
+            return
+        for text in said_of_oneself(self.question):
+            use = ToolUse(tool="remember", arguments={"text": text}, started_ms=self.run.now())
+            try:
+                use.output = (await self.memory.remember(text)).text
+            except Exception as error:  # noqa: BLE001 # a caller's store may raise anything
+                # The answer has been given: it stands, and says what did not go well.
+                use.error = whole(f"{type(error).__name__}: {error}")
+                self.record.warnings.append(f"not remembered: {use.error}")
+            self._note(use)
+
+    async def obey(self) -> None:
+        """Do what the message asks of memory; the answer says exactly what was done."""
+        intent = intent_of(self.question)
+        assert intent is not None  # it is why this was called
+        assert self.memory is not None
+        use = ToolUse(tool=intent.act, started_ms=self.run.now())
+        use.arguments = {"text": intent.text} if intent.text else {}
+        use.output = await obeyed(self.memory, intent, in_conversation=bool(self.before))
+        self._note(use)
+        self.run.tell(AnswerText(use.output))
+        self._settle(FinalText(use.output, use.output, (), False))
+
+    async def finish(self) -> None:
+        """End the turn's run."""
+        record, abstained = self.record, self.record.status == "abstained"
+        record.finished_ms = self.run.now()
+        self.run.tell(StepFinished(record))
+        status: Literal["abstained", "answered"] = "abstained" if abstained else "answered"
+        await self.run.finish(status, "no_evidence" if abstained else "answered")
+
+    def message(self) -> AIMessage:
+        """Give the answer as a message; its metadata says where it comes from."""
+        trace, last = self.run.trace, self.record.calls[-1:]
+        origin = {
+            "run_id": trace.run_id,
+            "backend": last[0].backend if last else "",
+            "model": last[0].model if last else None,
+            "degraded": trace.degraded,
+            "citations": [citation.model_dump() for citation in trace.citations],
+        }
+        # One id for one run: a resumed one does not say its answer twice.
+        return AIMessage(
+            trace.answer, id=f"{trace.run_id}-answer", response_metadata={"hoptrail": origin}
+        )
+
+    def _settle(self, final: FinalText) -> None:
+        trace, record = self.run.trace, self.record
+        trace.answer, trace.short_answer, trace.abstained = final.text, final.short, final.abstained
+        record.answer, record.status = final.text, "abstained" if final.abstained else "answered"
+        if final.passages and self.request is not None:
+            reply = StepReply(answer=without_marks(final.text), passages=final.passages)
+            citations, record.warnings[len(record.warnings) :] = citations_for(
+                reply, self.request.evidence, record.id
+            )
+            trace.citations = record.citations = list(citations)
+        cited = {citation.passage_id for citation in record.citations}
+        record.evidence = [
+            item.model_copy(update={"cited": item.passage.id in cited}) for item in record.evidence
+        ]
+
+    def _note(self, use: ToolUse) -> None:
+        use.ms = round(self.run.now() - use.started_ms, 3)
+        self.record.tools.append(use)
+        self.run.tell(ToolUsed(self.record.id, use))
+
+
+def _sought(question: str, before: Sequence[BaseMessage]) -> str:
+    """Give what to look for; a follow-up says too little, and the message before says the rest."""
+    earlier = [str(said.text) for said in before if isinstance(said, HumanMessage)]
+    if earlier and (_REFERS.search(question) or len(question.split()) <= _SHORT):
+        return f"{whole(earlier[-1])} {question}"
+    return question
+
+
+def _turns(before: Sequence[BaseMessage], tokens: int, *, marked: bool) -> Iterator[ChatTurn]:
+    """Give the conversation so far: instructions whole, of the rest the newest that fit.
+
+    ``marked`` says that answers cite passages: the numbers of an earlier answer's would be taken
+    for those of this one's. Users and assistants take turns, as most chat templates demand.
+    """
+    for each in before:
+        if isinstance(each, SystemMessage):
+            yield ChatTurn(role="system", text=whole(str(each.text)))
+    said = [each for each in (_plain(one, marked=marked) for one in before) if each.text]
+    newest = trim_messages(
+        said,
+        max_tokens=tokens,
+        token_counter=count_tokens_approximately,
+        strategy="last",
+        start_on="human",
+    )
+    for each, following in pairwise([*newest, HumanMessage("")]):
+        yield ChatTurn(role=_ROLES[each.type], text=str(each.text))
+        if each.type == following.type == "human":
+            yield _UNANSWERED
+
+
+_ROLES: dict[str, Literal["user", "assistant"]] = {"human": "user", "ai": "assistant"}
+
+
+def _plain(message: BaseMessage, *, marked: bool) -> BaseMessage:
+    text = whole(str(message.text)).strip()
+    if isinstance(message, AIMessage):
+        return AIMessage(without_marks(text) if marked else text)
+    return HumanMessage(text if isinstance(message, HumanMessage) else "")

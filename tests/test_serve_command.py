@@ -1,0 +1,176 @@
+"""``hoptrail serve`` as a process: what it says, what it refuses, how it ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hoptrail.journal import Journal
+from tests import two_hops
+from tests.providers import ChatRequest, LoopbackProvider, Reply
+
+ASK = "/reasoning/multi-hop"
+BODY = {"question": two_hops.QUESTION, "run_id": "mine"}
+
+
+@contextmanager
+def serving(
+    provider: LoopbackProvider, *arguments: str, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a server; give its process and its address."""
+    process = subprocess.Popen(
+        two_hops.command("serve", "--port", "0", *arguments),
+        env={**two_hops.process_environment(provider), **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, line
+        yield process, found.group()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_it_says_where_it_listens_and_what_is_up(
+    provider: LoopbackProvider, tmp_path: Path
+) -> None:
+    two_hops.serve(provider)
+    docs = two_hops.write_documents(tmp_path / "docs")
+    with serving(provider, "--docs", str(docs)) as (process, url):
+        assert process.stderr is not None
+        assert "ollama:qwen3:8b: up" in process.stderr.readline()
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert httpx.post(f"{url}{ASK}", json=BODY, timeout=20).json()["short_answer"] == "Prague"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_an_address_of_others_needs_a_token(host: str) -> None:
+    done = subprocess.run(
+        two_hops.command("serve", "--host", host), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "HOPTRAIL_API_TOKEN" in done.stderr
+
+
+def test_with_a_token_it_may_be_reached_by_others(provider: LoopbackProvider) -> None:
+    with serving(provider, "--host", "0.0.0.0", HOPTRAIL_API_TOKEN="secret") as (_, url):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(f"{url}/runs").status_code == 401
+        headers = {"Authorization": "Bearer secret"}
+        assert httpx.get(f"{url}/runs", headers=headers).status_code == 200
+        named = {**headers, "Host": "rebound.example"}
+        assert httpx.get(f"{url}/runs", headers=named).status_code == 421
+
+
+def test_names_and_origins_can_be_added(provider: LoopbackProvider) -> None:
+    added = ("--allow-host", "trail.example", "--allow-origin", "https://app.example")
+    with serving(provider, *added) as (_, url):
+        headers = {"Host": "trail.example", "Origin": "https://app.example"}
+        assert httpx.get(f"{url}/healthz", headers=headers).status_code == 200
+
+
+def test_a_port_in_use_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            two_hops.command("serve", "--port", port), capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert f"port {port}" in done.stderr
+    assert "in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_documents_that_are_not_there_are_said(tmp_path: Path) -> None:
+    done = subprocess.run(
+        two_hops.command("serve", "--port", "0", "--index", str(tmp_path / "none")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "hoptrail ingest" in done.stderr
+
+
+def slow(provider: LoopbackProvider, seconds: float) -> None:
+    def respond(request: ChatRequest) -> Reply:
+        return Reply(two_hops.respond(request).text, delay=seconds)
+
+    provider.ollama.respond = respond
+
+
+def wait_for_a_call(provider: LoopbackProvider) -> None:
+    until = time.monotonic() + 20
+    while not provider.in_flight:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_told_to_stop_it_lets_runs_end_and_takes_no_more(
+    provider: LoopbackProvider, tmp_path: Path
+) -> None:
+    two_hops.serve(provider)
+    slow(provider, 0.7)
+    docs = two_hops.write_documents(tmp_path / "docs")
+    with serving(provider, "--docs", str(docs)) as (process, url), ThreadPoolExecutor() as pool:
+        asked = pool.submit(httpx.post, f"{url}{ASK}", json=BODY, timeout=30)
+        wait_for_a_call(provider)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        refused = httpx.post(f"{url}{ASK}", json={"question": "Who?"})
+        assert refused.status_code == 503
+        assert refused.json()["error"]["type"] == "shutting_down"
+        assert httpx.get(f"{url}/readyz").status_code == 503
+        assert asked.result(30).status_code == 200
+        assert process.wait(20) == 0
+
+
+def test_a_second_interrupt_ends_runs_at_once_and_they_can_be_resumed(
+    provider: LoopbackProvider,
+) -> None:
+    two_hops.serve(provider)
+    slow(provider, 3600)
+    with serving(provider) as (process, url), ThreadPoolExecutor() as pool:
+        asked = pool.submit(httpx.post, f"{url}{ASK}", json=BODY, timeout=60)
+        wait_for_a_call(provider)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        assert process.wait(20) == 130
+        assert time.monotonic() - started < 8
+        answer = asked.result(30)
+        assert answer.status_code == 409
+        assert answer.json()["error"]["type"] == "run_cancelled"
+    journal = Journal(Path(os.environ["HOPTRAIL_HOME"]))
+    assert journal.run("mine").status == "interrupted"
+    journal.close()
+
+
+def test_requests_are_told_only_when_asked_for(provider: LoopbackProvider) -> None:
+    for arguments in ((), ("--access-log",)):
+        with serving(provider, *arguments) as (process, url):
+            httpx.get(f"{url}/healthz", headers={"Authorization": "Bearer canary"})
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+            assert process.stderr is not None
+            told = process.stderr.read()
+            assert ("/healthz" in told) == bool(arguments)
+            assert "canary" not in told

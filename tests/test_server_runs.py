@@ -1,0 +1,278 @@
+"""The routes of runs: asking, following, replaying, listing, stopping."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hoptrail.answer import answer_of
+from hoptrail.trace import read_trace
+from tests import two_hops
+from tests.providers import ChatRequest, LoopbackProvider, Reply
+from tests.serving import Server, served
+from tests.test_server_clients import hang_in, in_phase, wait_for
+
+ASK = "/reasoning/multi-hop"
+
+
+@pytest.fixture
+def server(provider: LoopbackProvider, tmp_path: Path) -> Iterator[Server]:
+    two_hops.serve(provider)
+    with served(provider, docs=two_hops.write_documents(tmp_path / "docs")) as it:
+        yield it
+
+
+def frames(text: str) -> list[tuple[str, str, dict[str, object]]]:
+    """Give id, type and data of each event."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if line[0] != ":")
+        if fields:
+            found.append((fields["id"], fields["event"], json.loads(fields["data"])))
+    return found
+
+
+def test_the_answer_is_that_of_the_command_line_and_says_who_served_it(server: Server) -> None:
+    answer = server.http.post(ASK, json={"question": two_hops.QUESTION})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert told["short_answer"] == "Prague"
+    trace = server.trail.assembly.journal.trace(told["run_id"])
+    assert told == answer_of(trace).as_json()
+    assert answer.headers["x-hoptrail-run-id"] == told["run_id"]
+    assert answer.headers["x-hoptrail-backends"] == "ollama"
+    assert answer.headers["x-hoptrail-embedding-space"] == told["steps"][0]["embedding_space"]
+    assert {step["backend"] for step in told["steps"]} == {"ollama"}
+
+
+def test_the_iterative_graph_answers_too(server: Server, provider: LoopbackProvider) -> None:
+    answer = server.http.post(ASK, json={"question": two_hops.QUESTION, "graph": "iterative"})
+    assert answer.status_code == 200
+    trace = server.http.get(f"/runs/{answer.json()['run_id']}/trace.json").json()
+    assert trace["graph"] == "iterative"
+
+
+def test_the_events_tell_the_run_and_end_with_the_answer(server: Server) -> None:
+    told = server.http.post(ASK, json={"question": two_hops.QUESTION, "stream": True})
+    assert told.headers["content-type"].startswith("text/event-stream")
+    run_id = told.headers["x-hoptrail-run-id"]
+    events = frames(told.text)
+    assert [each for each, _, _ in events] == [f"{run_id}:{n + 1}" for n in range(len(events))]
+    assert events[0][1:] == (
+        "RUN_STARTED",
+        {
+            "run_id": run_id,
+            "question": two_hops.QUESTION,
+            "resumed": False,
+            "type": "RUN_STARTED",
+        },
+    )
+    kinds = [kind for _, kind, _ in events]
+    assert kinds.count("STEP_FINISHED") == 2
+    assert "TEXT_MESSAGE_CONTENT" in kinds
+    assert kinds[-1] == "RUN_FINISHED"
+    assert all(data["type"] == kind for _, kind, data in events)
+    text = "".join(str(data["delta"]) for _, kind, data in events if kind == "TEXT_MESSAGE_CONTENT")
+    end = events[-1][2]
+    assert isinstance(end["answer"], dict)
+    assert end["answer"]["answer"] == text.strip() == two_hops.FINAL
+    assert "prompt" not in told.text
+
+
+def test_a_replay_from_any_event_has_no_gap_and_nothing_twice(server: Server) -> None:
+    told = server.http.post(ASK, json={"question": two_hops.QUESTION, "stream": True})
+    run_id, events = told.headers["x-hoptrail-run-id"], frames(told.text)
+    for at, (event_id, _, _) in enumerate(events):
+        again = server.http.get(f"/runs/{run_id}/events", headers={"Last-Event-ID": event_id})
+        assert frames(again.text) == events[at + 1 :] if at + 1 < len(events) else not again.text
+
+
+@pytest.mark.parametrize(
+    ("event_id", "status"),
+    [("other:1", 404), ("{run}:9999", 404), ("{run}:x", 422), ("1", 422), ("{run}:t1", 404)],
+)
+def test_an_event_id_of_elsewhere_is_refused(server: Server, event_id: str, status: int) -> None:
+    run_id = server.http.post(ASK, json={"question": two_hops.QUESTION}).json()["run_id"]
+    other = server.http.post(ASK, json={"question": two_hops.QUESTION}).json()["run_id"]
+    given = {"Last-Event-ID": event_id.replace("{run}", run_id).replace("other", other)}
+    assert server.http.get(f"/runs/{run_id}/events", headers=given).status_code == status
+
+
+def test_a_run_whose_log_is_gone_is_told_from_its_trace(server: Server) -> None:
+    told = server.http.post(ASK, json={"question": two_hops.QUESTION, "stream": True})
+    run_id, live = told.headers["x-hoptrail-run-id"], frames(told.text)
+    server.app.state.served.runs._runs.clear()
+    path = f"/runs/{run_id}/events"
+    again = frames(server.http.get(path).text)
+    assert again[-1][2] == live[-1][2]
+    assert {kind for _, kind, _ in again} <= {kind for _, kind, _ in live}
+    for at, (event_id, _, _) in enumerate(again[:-1]):
+        rest = frames(server.http.get(path, headers={"Last-Event-ID": event_id}).text)
+        assert rest == again[at + 1 :]
+    # Whoever had followed it live has its own numbers: the end says everything.
+    rest = frames(server.http.get(path, headers={"Last-Event-ID": live[3][0]}).text)
+    assert [kind for _, kind, _ in rest] == ["RUN_FINISHED"]
+    foreign = server.http.get(path, headers={"Last-Event-ID": "other:t1"})
+    assert foreign.status_code == 404
+
+
+def test_a_run_can_be_followed_while_it_goes_and_stopped(
+    server: Server, provider: LoopbackProvider
+) -> None:
+    hang_in(provider, "synthesis")
+    with ThreadPoolExecutor() as pool:
+        body = {"question": two_hops.QUESTION, "run_id": "long"}
+        waiting = pool.submit(server.http.post, ASK, json=body)
+        wait_for(lambda: in_phase(provider, "synthesis"))
+        row = server.http.get("/runs/long").json()
+        assert (row["status"], row["live"]) == ("running", True)
+        assert server.http.post(ASK, json=body).status_code == 409
+        following = pool.submit(server.http.get, "/runs/long/events")
+        time.sleep(0.2)
+        assert server.http.post("/runs/long/cancel").json()["cancelled"] is True
+        refused, told = waiting.result(20), following.result(20)
+    assert refused.status_code == 409
+    assert refused.json()["error"]["type"] == "run_cancelled"
+    assert frames(told.text)[-1][1] == "RUN_ERROR"
+    wait_for(lambda: not provider.in_flight)
+    assert server.http.get("/runs/long").json()["status"] == "interrupted"
+    assert server.http.post("/runs/long/cancel").json()["cancelled"] is False
+
+
+def test_more_runs_than_may_are_429_at_once(provider: LoopbackProvider, tmp_path: Path) -> None:
+    two_hops.serve(provider)
+    hang_in(provider, "plan")
+    docs = two_hops.write_documents(tmp_path / "docs")
+    with served(provider, docs=docs, max_runs=3) as server, ThreadPoolExecutor() as pool:
+        body = {"question": two_hops.QUESTION}
+        for number in range(3):
+            pool.submit(server.http.post, ASK, json={**body, "run_id": f"r{number}"})
+        wait_for(lambda: server.live == 3)
+        started = time.monotonic()
+        refused = server.http.post(ASK, json=body)
+        assert time.monotonic() - started < 2
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["type"] == "too_many_runs"
+        for number in range(3):
+            server.http.post(f"/runs/r{number}/cancel")
+        wait_for(lambda: not server.live)
+        provider.ollama.respond = two_hops.respond
+        assert server.http.post(ASK, json=body).status_code == 200
+
+
+def test_runs_are_listed_newest_first_and_leafed_through(server: Server) -> None:
+    ids = [
+        server.http.post(ASK, json={"question": two_hops.QUESTION, "run_id": f"r{n}"}).json()[
+            "run_id"
+        ]
+        for n in range(5)
+    ]
+    first = server.http.get("/runs?limit=2").json()["runs"]
+    rest = server.http.get("/runs", params={"before": first[-1]["created"]}).json()["runs"]
+    assert [row["run_id"] for row in first + rest] == ids[::-1]
+    assert all(row["status"] == "answered" and not row["live"] for row in first)
+    assert len(server.http.get("/runs?status=answered").json()["runs"]) == 5
+    assert server.http.get("/runs?status=failed").json()["runs"] == []
+
+
+def test_the_trace_is_the_one_on_disk_and_is_not_sent_twice(server: Server) -> None:
+    run_id = server.http.post(ASK, json={"question": two_hops.QUESTION}).json()["run_id"]
+    path = f"/runs/{run_id}/trace.json"
+    told = server.http.get(path)
+    assert read_trace(told.content) == server.trail.assembly.journal.trace(run_id)
+    etag = told.headers["etag"]
+    for held in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+        again = server.http.get(path, headers={"If-None-Match": held})
+        assert (again.status_code, again.content) == (304, b"")
+    assert server.http.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
+    many = {"Range": "bytes=" + ",".join(f"{n}-{n}" for n in range(1000))}
+    assert server.http.get(path, headers=many).status_code == 200
+
+
+def test_an_unknown_run_is_404_everywhere(server: Server) -> None:
+    for method, end in (
+        ("GET", ""),
+        ("GET", "/trace.json"),
+        ("GET", "/events"),
+        ("POST", "/cancel"),
+    ):
+        answer = server.http.request(method, f"/runs/nobody{end}")
+        assert answer.status_code == 404
+        assert answer.json()["error"]["type"] == "run_not_found"
+
+
+def test_without_a_backend_it_is_503_with_the_way_out(
+    provider: LoopbackProvider, tmp_path: Path
+) -> None:
+    provider.ollama.stop()
+    with served(provider) as server:
+        answer = server.http.post(ASK, json={"question": two_hops.QUESTION})
+        assert answer.status_code == 503
+        assert "doctor" in answer.json()["error"]["fix"]
+        ready = server.http.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["reasons"] == ["no backend is up"]
+        assert server.http.get("/healthz").status_code == 200
+
+
+def test_documents_that_cannot_be_read_make_it_unready(tmp_path: Path) -> None:
+    with served(docs=tmp_path / "nowhere") as server:
+        ready = server.http.get("/readyz")
+        assert ready.status_code == 503
+        assert "nowhere" in ready.json()["reasons"][0]
+
+
+def test_ready_says_how_each_backend_and_embedder_stands(server: Server) -> None:
+    told = server.http.get("/readyz").json()
+    assert told["ready"] is True
+    assert [(each["backend"], each["state"]) for each in told["backends"]] == [("ollama", "up")]
+    assert told["embedders"][0]["backend"] == "hash"
+
+
+def test_secrets_are_in_no_answer(provider: LoopbackProvider, tmp_path: Path) -> None:
+    two_hops.serve(provider)
+    secrets = {"token": "hf_canary_0123456789", "api_token": "canary-of-the-door"}
+    with served(provider, backends="huggingface,ollama", **secrets) as server:
+        headers = {"Authorization": f"Bearer {secrets['api_token']}"}
+        texts = [server.http.get(p, headers=headers).text for p in ("/", "/readyz", "/runs")]
+        provider.huggingface.token = "another"
+        texts.append(server.http.post(ASK, headers=headers, json={"question": "Who?"}).text)
+        texts += [str(server.http.get("/runs").headers), server.http.get("/runs").text]
+        run_id = server.http.get("/runs", headers=headers).json()["runs"][0]["run_id"]
+        texts.append(server.http.get(f"/runs/{run_id}/trace.json", headers=headers).text)
+    assert not re.findall("canary", "".join(texts))
+
+
+def test_two_hundred_streams_at_a_time_all_get_their_answer(
+    server: Server, provider: LoopbackProvider
+) -> None:
+    def respond(request: ChatRequest) -> Reply:
+        return Reply(two_hops.respond(request).text, delay=0.05)
+
+    provider.ollama.respond = respond
+    with ThreadPoolExecutor(50) as pool:
+        body = {"question": two_hops.QUESTION, "stream": True}
+        told = list(pool.map(lambda _: server.http.post(ASK, json=body).text, range(200)))
+    assert all("RUN_FINISHED" in each and "Prague" in each for each in told)
+    wait_for(lambda: not server.live)
+
+
+def test_naughty_questions_are_kept_exactly(server: Server, provider: LoopbackProvider) -> None:
+    provider.ollama.respond = lambda _: Reply("{}")
+    for text in (
+        "a\x00b?",
+        "\u202eabc?",
+        "e\u0301 \u00e9?",
+        "{{7*7}} %s {0}?",
+        "👩‍👩‍👧?",
+        "<script>?",
+    ):
+        run_id = server.http.post(ASK, json={"question": text, "stream": True}).headers[
+            "x-hoptrail-run-id"
+        ]
+        assert server.http.get(f"/runs/{run_id}").json()["question"] == text
