@@ -39,6 +39,11 @@ FOREIGN = (
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take how hard `make api` asks."""
+    parser.addoption("--api-examples", default=6, type=int, help="Requests per operation and mode.")
+
+
 class OutsideConnection(OSError):
     """A test tried to leave the machine."""
 

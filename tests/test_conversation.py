@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, closing
+from contextlib import AsyncExitStack, aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from hoptrail.events import (
     StepStarted,
     ToolUsed,
 )
+from hoptrail.nodes import LEAVING
 from hoptrail.request import ChatRequest
 from hoptrail.testing import ScriptedChatModel, script
 from hoptrail.trace import Trace
@@ -177,6 +178,26 @@ class TestATurn:
         assert answer.text == "one two three"
         assert [type(each) for each in await conversation(trail, "t")] == [HumanMessage, AIMessage]
         trail.close()
+
+    @pytest.mark.parametrize("node", ["reply", "remember"])
+    async def test_a_checkpoint_between_two_nodes_is_gone_on_from(
+        self, trail: Hoptrail, node: str
+    ) -> None:
+        graph = trail.chat_graph.copy({"checkpointer": InMemorySaver()})
+        async with AsyncExitStack() as leaving:  # as a server that is stopped here
+            named: dict[str, Any] = {"thread_id": "t", LEAVING: leaving}
+            await graph.ainvoke(
+                {"messages": [("user", "I live in Prague. Hello!")]},
+                {"configurable": named},
+                interrupt_before=[node],
+            )
+        assert trail.assembly.journal.runs()[0].status == "interrupted"
+        found = await graph.ainvoke(None, {"configurable": {"thread_id": "t"}})
+        assert found["answer"] == "hello"
+        assert [message.type for message in found["messages"]] == ["human", "ai"]
+        assert len(asked(trail)) == 1
+        assert await remembered(trail) == ["I live in Prague."]
+        assert len(trail.assembly.journal.runs()) == 1
 
     async def test_a_finished_answer_is_not_paid_again(self, trail: Hoptrail) -> None:
         first = await trail.achat("Hello!", run_id="r1", thread_id="t")

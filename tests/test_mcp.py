@@ -115,6 +115,11 @@ def text_of(result: CallToolResult) -> str:
 ASK: dict[str, Any] = {"question": two_hops.QUESTION}
 
 
+# Each transport and each era once: what is tested is the same for both.
+ONE_OF_EACH = pytest.mark.parametrize("door", ["stdio", "http legacy"], indirect=True)
+
+
+@ONE_OF_EACH
 async def test_a_client_sees_three_tools_that_change_nothing(door: Door) -> None:
     async with door.client() as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
@@ -151,10 +156,10 @@ async def test_ask_search_and_trace(door: Door) -> None:
         assert found["citations"][0]["source"] == "docs/people.md"
         assert [step["answer"] for step in found["steps"]] == ["Franz Kafka", "Prague"]
         assert (found["abstained"], found["degraded"]) == (False, False)
-        assert steps == [
-            (1, 2, "Who wrote The Trial? → Franz Kafka"),
-            (2, 2, "Where was Franz Kafka born? → Prague"),
-        ]
+        (first, known, message), last = steps
+        assert (first, message) == (1, "Who wrote The Trial? → Franz Kafka")
+        assert known in (None, 2)  # the plan may still be written when its first step ends
+        assert last == (2, 2, "Where was Franz Kafka born? → Prague")
         await check_trace(client, answer, found["run_id"])
         passages = await client.call_tool("search", {"query": "Kafka born", "k": 1})
         listed = cast("dict[str, Any]", passages.structured_content)
@@ -189,6 +194,7 @@ async def check_trace(client: Client, answer: CallToolResult, run_id: str) -> No
     assert [template.uri_template for template in templates] == ["trace://{run_id}"]
 
 
+@ONE_OF_EACH
 async def test_what_fails_is_an_error_with_its_cause_and_the_way_out(
     door: Door, provider: LoopbackProvider
 ) -> None:
@@ -257,6 +263,7 @@ async def test_a_cancelled_call_cancels_its_run(
         assert len((await client.list_tools()).tools) == 3
 
 
+@ONE_OF_EACH
 async def test_twenty_questions_at_once(door: Door) -> None:
     steps: dict[int, list[float]] = {}
 
@@ -601,7 +608,10 @@ async def test_bodies_that_are_wrong_do_not_stop_the_server_on_http(
 
 
 async def test_whom_the_server_lets_in_mcp_lets_in(provider: LoopbackProvider, docs: Path) -> None:
-    flags = {"allowed_hosts": ("hoptrail.example",), "api_token": "secret-of-the-test"}
+    flags: dict[str, Any] = {
+        "allowed_hosts": ("hoptrail.example",),
+        "api_token": "secret-of-the-test",
+    }
     token = {"Authorization": "Bearer secret-of-the-test"}
     ping = request(1, "ping")
     with served(provider, docs=docs, **flags) as server:

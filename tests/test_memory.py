@@ -19,7 +19,7 @@ from langgraph.store.base import BaseStore, PutOp
 from langgraph.store.memory import InMemoryStore
 
 from hoptrail import Hoptrail, load_settings
-from hoptrail.embeddings import EmbedderChain, HashEmbedder
+from hoptrail.embeddings import EmbedderChain, HashEmbedder, LocalEmbedder
 from hoptrail.errors import AllBackendsFailed, FactNotFound, FactRefused, HoptrailError
 from hoptrail.memory import LONGEST_FACT, MOST_FACTS, Memory, sqlite_store
 from hoptrail.space import Embedder
@@ -186,6 +186,85 @@ class TestRecalling:
         assert await (await filled(store)).recall("What is my dog called?")
 
 
+LIFE = (
+    "My name is Ann Novak.",
+    "I live in Prague.",
+    "I am allergic to peanuts.",
+    "My dog is called Rex.",
+    "I work as a nurse in a children's hospital.",
+    "I prefer short answers.",
+    "My sister Eva studies chemistry in Vienna.",
+    "I am vegetarian.",
+    "My favourite composer is Dvořák.",
+    "I was born in 1987.",
+    "We have two cats.",
+    "I drive an old Škoda.",
+    "I play the violin.",
+    "My birthday is on 3 May.",
+    "I don't drink alcohol.",
+    "I speak Czech and German.",
+)
+QUESTIONS = {
+    "What is my name?": [0],
+    "Where do I live?": [1],
+    "Which city is my home?": [1],
+    "Can I eat this peanut butter cookie?": [2],
+    "What is my dog called?": [3],
+    "What's the name of my pet?": [3, 10],
+    "What do I do for a living?": [4],
+    "Where do I work?": [4],
+    "What does my sister study?": [6],
+    "Do I eat meat?": [7],
+    "Suggest a recipe for dinner tonight.": [7, 2],
+    "Which music do I like?": [8, 12],
+    "Who is my favourite composer?": [8],
+    "How old am I?": [9],
+    "When was I born?": [9],
+    "How many cats do we have?": [10],
+    "What car do I drive?": [11],
+    "Which instrument do I play?": [12],
+    "When is my birthday?": [13],
+    "Which wine shall I drink tonight?": [14],
+    "Which languages do I speak?": [15],
+}
+WEIGHTS = Path(__file__).parents[1] / ".models" / "all-MiniLM-L6-v2"
+
+
+@pytest.mark.parametrize(
+    ("embedder", "found_for", "most_beside"),
+    [
+        (HashEmbedder(), 14, 21),
+        pytest.param(
+            LocalEmbedder("sentence-transformers/all-MiniLM-L6-v2", WEIGHTS),
+            21,
+            15,
+            marks=[
+                pytest.mark.model,
+                pytest.mark.skipif(
+                    not (WEIGHTS / "model.onnx").is_file(),
+                    reason="no weights in .models; run `make model`",
+                ),
+            ],
+        ),
+    ],
+    ids=["hash", "minilm"],
+)
+async def test_the_floor_of_each_space_tells_what_belongs_from_what_does_not(
+    embedder: Embedder, found_for: int, most_beside: int
+) -> None:
+    memory = Memory(InMemoryStore(), chain(embedder))
+    for fact in LIFE:
+        await memory.remember(fact)
+    found = beside = 0
+    for question, places in QUESTIONS.items():
+        recalled = {fact.text for fact in await memory.recall(question, len(LIFE))}
+        belonging = {LIFE[place] for place in places}
+        found += bool(recalled & belonging)
+        beside += len(recalled - belonging)
+    assert found >= found_for
+    assert beside <= most_beside
+
+
 class TestSpaces:
     async def test_memory_outlives_its_embedder(self, store: BaseStore) -> None:
         first, second = MemoryEmbedder("all-minilm"), MemoryEmbedder("another")
@@ -350,7 +429,7 @@ class TestForgetting:
 REMEMBERS = """
 import asyncio, os, sys
 from pathlib import Path
-from hoptrail.embeddings import EmbedderChain, HashEmbedder
+from hoptrail.embeddings import EmbedderChain, HashEmbedder, LocalEmbedder
 from hoptrail.memory import Memory, sqlite_store
 
 async def main():

@@ -42,6 +42,7 @@ class Serving:
         report = await self._trail.prepare()
         if report is not None and report.skipped:
             print_skipped(console(stderr=True), report.skipped)
+        _ = self._trail.graph  # compiled now rather than while the first one waits
         await self._server.serve(sockets=[self._listener])
 
     async def _tell(self) -> None:

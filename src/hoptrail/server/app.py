@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -13,7 +12,18 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from hoptrail.errors import SettingsError
-from hoptrail.server import health, reasoning, runs
+from hoptrail.server import (
+    browser,
+    completions,
+    health,
+    huggingface,
+    memories,
+    models,
+    reasoning,
+    redix,
+    runs,
+    vectors,
+)
 from hoptrail.server.authorisation import Authorisation, Guarded
 from hoptrail.server.gate import Gate
 from hoptrail.server.live_runs import LiveRuns
@@ -25,7 +35,19 @@ from hoptrail.trail import Hoptrail
 if TYPE_CHECKING:
     from hoptrail.mcp_server import McpEndpoint
 
-_PARTS = ("models", "completions", "vectors", "huggingface", "redix", "memories", "browser")
+_ROUTES = (
+    *completions.routes.routes,
+    *models.routes.routes,
+    *vectors.routes.routes,
+    *reasoning.routes.routes,
+    *runs.routes.routes,
+    *huggingface.routes.routes,
+    *redix.routes.routes,
+    *memories.routes.routes,
+    *browser.routes.routes,
+    *health.routes.routes,
+    *health.open_routes.routes,
+)
 
 
 def create_app(trail: Hoptrail, *, host: str = "127.0.0.1") -> FastAPI:
@@ -53,13 +75,8 @@ def create_app(trail: Hoptrail, *, host: str = "127.0.0.1") -> FastAPI:
     app.state.authorisation = Authorisation(settings)
     visitors = Visitors(host, settings.allowed_hosts, settings.allowed_origins)
     app.add_middleware(Gate, visitors=visitors)
-    app.router.routes.extend(health.open_routes.routes)
-    for part in (reasoning, runs, health):
-        # Not include_router: it finds each route twice for every request.
-        app.router.routes.extend(part.routes.routes)
-    for name in _PARTS:
-        if find_spec(f"hoptrail.server.{name}"):
-            app.router.routes.extend(import_module(f"hoptrail.server.{name}").routes.routes)
+    # Not include_router: it finds each route twice for every request.
+    app.router.routes.extend(_ROUTES)
     if endpoint is not None:
         app.router.routes.append(Route("/mcp", Guarded(endpoint, app.state.authorisation)))
     tell_problems(app)

@@ -103,7 +103,7 @@ class EventStream(Response):
         self._frames = frames
         self._on_error = on_error
         self._begun = False
-        self._failure: HoptrailError | None = None
+        self._failure: Exception | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything there is to send."""
@@ -120,7 +120,7 @@ class EventStream(Response):
             pass
         except* SlowReader:
             _cut(scope)
-        if self._failure is not None:
+        if self._failure is not None and not (self._begun and _is_told(self._failure)):
             raise self._failure
 
     async def _pump(self, send: Send) -> None:
@@ -128,9 +128,11 @@ class EventStream(Response):
             try:
                 async for each in frames:
                     await self._send(send, each)
-            except HoptrailError as error:
+            except (ClientGone, SlowReader):
+                raise
+            except Exception as error:  # noqa: BLE001 # raised below, out of the group's wrapping
+                self._failure = error
                 if not self._begun:
-                    self._failure = error
                     return
                 await self._send(send, self._on_error(error))
         await self._send(send, b"", more=False)
@@ -151,6 +153,11 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError as error:
             raise SlowReader from error
+
+
+def _is_told(error: Exception) -> bool:
+    """Say whether a frame told all there is; an error of our own belongs into the log, too."""
+    return isinstance(error, HoptrailError)
 
 
 def _cut(scope: Scope) -> None:

@@ -75,7 +75,9 @@ def _plan(trace: Trace, prompts: bool) -> RenderableType:
     title = sources[trace.plan.source]
     if calls and calls[-1].error and not trace.steps:
         title = "no plan was made"
-    facts = [fact for call in calls for fact in call_facts(call, prompts=prompts)]
+    usual = ["", *(call.reason for call in calls)]
+    told = zip(calls, usual, strict=False)
+    facts = [fact for call, why in told for fact in call_facts(call, why, prompts=prompts)]
     facts += [("repaired", Text(one_line(repair), WARN)) for repair in trace.plan.repairs]
     return Group(Text(title, QUIET), fact_grid(facts))
 
