@@ -179,7 +179,7 @@ async def ask(session: aiohttp.ClientSession, target: Target, stream: bool, load
         last = b""
         async for line in response.content:
             last = line if line.strip() else last
-            if b'"content":' in line:
+            if b'"content":' in line and b'"content":""' not in line:
                 arrivals.append(time.perf_counter() - began)
     complete = last.strip() == b"data: [DONE]" if stream else bool(arrivals)
     if response.status != 200 or not complete:

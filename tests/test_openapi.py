@@ -8,6 +8,7 @@ import pytest
 import schemathesis
 from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -28,7 +29,7 @@ def server(provider: LoopbackProvider, tmp_path: Path) -> Iterator[Server]:
     provider.ollama.models.append("all-minilm")
     provider.huggingface.any_model = True
     docs = two_hops.write_documents(tmp_path / "docs")
-    flags = {"api_token": TOKEN, "token": "hf_x", "backends": "huggingface,ollama"}
+    flags: dict[str, Any] = {"api_token": TOKEN, "token": "hf_x", "backends": "huggingface,ollama"}
     with served(provider, docs=docs, **flags) as it:
         yield it
 
@@ -50,7 +51,9 @@ def test_every_route_is_in_the_document(server: Server, document: dict[str, Any]
     for route in server.app.routes:
         if isinstance(route, APIRoute) and route.path not in hidden:
             path = route.path.replace(":path}", "}")
-            assert {each.lower() for each in route.methods} <= set(document["paths"][path]), path
+            assert {each.lower() for each in route.methods or ()} <= set(document["paths"][path]), (
+                path
+            )
 
 
 def test_every_operation_says_what_it_is_and_how_it_fails(document: dict[str, Any]) -> None:
@@ -94,13 +97,14 @@ def test_made_up_requests_meet_no_server_error_and_no_status_that_is_not_told(
 ) -> None:
     schema = schemathesis.openapi.from_dict(document)
     for result in schema.get_all_operations():
+        assert isinstance(result, Ok), result
         _try(result.ok(), server)
 
 
 def _try(operation: Any, server: Server) -> None:
     @given(case=operation.as_strategy())
     @settings(
-        max_examples=25,
+        max_examples=12,
         deadline=None,
         database=None,
         phases=[Phase.generate],
@@ -108,7 +112,9 @@ def _try(operation: Any, server: Server) -> None:
     )
     def made_up(case: Any) -> None:
         answer = case.call(base_url=server.url, headers=HEADERS, timeout=30)
-        assert answer.status_code < 500, (operation.label, answer.text)
+        # A model that Hugging Face does not have is its refusal, not an error of the server's.
+        refused = answer.status_code == 503 and "backend_refused" in answer.text
+        assert answer.status_code < 500 or refused, (operation.label, answer.text)
         checks = [status_code_conformance, content_type_conformance, response_schema_conformance]
         case.validate_response(answer, checks=checks)
 

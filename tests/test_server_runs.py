@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -236,7 +237,7 @@ def test_ready_says_how_each_backend_and_embedder_stands(server: Server) -> None
 
 def test_secrets_are_in_no_answer(provider: LoopbackProvider, tmp_path: Path) -> None:
     two_hops.serve(provider)
-    secrets = {"token": "hf_canary_0123456789", "api_token": "canary-of-the-door"}
+    secrets: dict[str, Any] = {"token": "hf_canary_0123456789", "api_token": "canary-of-the-door"}
     docs = two_hops.write_documents(tmp_path / "docs")
     with served(provider, docs=docs, backends="huggingface,ollama", **secrets) as server:
         headers = {"Authorization": f"Bearer {secrets['api_token']}"}

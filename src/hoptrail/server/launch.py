@@ -34,6 +34,7 @@ DRAIN_SECONDS = 10.0
 CLOSING_SECONDS = 2
 MAX_CONNECTIONS = 1024
 MAX_HEADER_BLOCK = 32 * 1024
+SEND_BUFFER = 64 * 1024
 
 _TICK = 0.05
 _ARRIVING = (h11.IDLE, h11.SEND_BODY)
@@ -47,6 +48,9 @@ class TimedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as its base
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        # The kernel would take megabytes for a client that does not read, before that shows.
+        plain: socket.socket = transport.get_extra_info("socket")
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._app = self.app
         self.app = self._answer
         self._wait()

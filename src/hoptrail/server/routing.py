@@ -21,6 +21,17 @@ COMMON = (400, 401, 403, 408, 413, 414, 415, 421, 422, 431, 500, 503)
 
 _OF_BODIES = ("413", "415")
 
+_EVENT = {
+    "type": "object",
+    "description": "One event of a stream",
+    "properties": {
+        "event": {"type": "string", "description": "Its type"},
+        "id": {"type": "string", "description": "For `Last-Event-ID`"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["data"],
+}
+
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -96,22 +107,28 @@ def open_router(tag: str) -> APIRouter:
 
 
 def complete(document: dict[str, Any], *, guarded: bool) -> None:
-    """Say in an OpenAPI document which routes ask for a token, and leave out what cannot be."""
-    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    """Say in an OpenAPI document what all routes have in common: tokens, bodies, events."""
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {})["ServerSentEvent"] = _EVENT
     if guarded:
-        schemes[BEARER] = {"type": "http", "scheme": "bearer"}
-    for operation in _operations(document):
-        if not guarded:
-            operation["responses"].pop("401", None)
-        elif "401" in operation["responses"]:
-            operation["security"] = [{BEARER: []}]
-        if "requestBody" not in operation:
-            for status in _OF_BODIES:
-                operation["responses"].pop(status, None)
+        components["securitySchemes"] = {BEARER: {"type": "http", "scheme": "bearer"}}
+    for path in document["paths"].values():
+        for operation in path.values():
+            _complete(operation, guarded=guarded)
 
 
-def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:
-    return [operation for path in document["paths"].values() for operation in path.values()]
+def _complete(operation: dict[str, Any], *, guarded: bool) -> None:
+    responses = operation["responses"]
+    if not guarded:
+        responses.pop("401", None)
+    elif "401" in responses:
+        operation["security"] = [{BEARER: []}]
+    if "requestBody" not in operation:
+        for status in _OF_BODIES:
+            responses.pop(status, None)
+    for response in responses.values():
+        if stream := response.get("content", {}).get("text/event-stream"):
+            stream["schema"] = {"$ref": "#/components/schemas/ServerSentEvent"}
 
 
 def _is_json(request: Request) -> bool:
