@@ -1,6 +1,6 @@
 """Clients that leave in four ways: what is left of their runs one second later.
 
-    python -m benchmarks.departures [--each 32]
+    python -m benchmarks.departures [--each 40]
 
 A client asks over HTTP and leaves (FIN, RST, half-close) before the first event, while the plan
 is written, in a step, or in the synthesis; each of those calls would go on for an hour. One that
@@ -27,7 +27,7 @@ from tests.serving import Server, served
 
 PHASES = {"plan": "plan", "step": two_hops.STEPS[0], "synthesis": "synthesis"}
 PATIENCE = 30.0
-FLOOD = "x" * 1000 + " "
+FLOOD = "x" * 20_000 + " "
 
 
 def half_close(client: socket.socket) -> None:
@@ -57,7 +57,7 @@ def hang(phase: str) -> Callable[[ChatRequest], Reply]:
 def flood(request: ChatRequest) -> Reply:
     """Answer as a good model would, and do not end."""
     if two_hops.kind_of(request) == "synthesis":
-        return Reply(FLOOD * 50_000, token_delay=0.0001)
+        return Reply(FLOOD * 300, token_delay=0.001)
     return two_hops.respond(request)
 
 
@@ -138,7 +138,7 @@ def told(count: int, left: tuple[int, int]) -> list[str]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--each", type=int, default=32, help="clients per kind and phase")
+    parser.add_argument("--each", type=int, default=40, help="clients per kind and phase")
     each = parser.parse_args().each
     table = Table("leaves by", "in", "clients", "runs left", "calls left")
     with tempfile.TemporaryDirectory() as home, LoopbackProvider() as provider:
@@ -151,9 +151,8 @@ def main() -> None:
                 for name, phase in PHASES.items():
                     left = departures.in_phase(leave, phase, each)
                     table.add_row(kind, name, *told(each, left))
-            many = 4 * each
-            table.add_row("stops reading", "a flood", *told(many, departures.unread(many)))
-    Console().print(table)
+            table.add_row("stops reading", "a flood", *told(each, departures.unread(each)))
+            Console().print(table)
 
 
 if __name__ == "__main__":

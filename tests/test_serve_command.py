@@ -174,3 +174,21 @@ def test_requests_are_told_only_when_asked_for(provider: LoopbackProvider) -> No
             told = process.stderr.read()
             assert ("/healthz" in told) == bool(arguments)
             assert "canary" not in told
+
+
+def test_a_client_that_leaves_is_no_error_in_the_log(
+    provider: LoopbackProvider, tmp_path: Path
+) -> None:
+    two_hops.serve(provider)
+    slow(provider, 3600)
+    docs = two_hops.write_documents(tmp_path / "docs")
+    with serving(provider, "--docs", str(docs)) as (process, url):
+        for stream in (False, True):
+            body = {"question": two_hops.QUESTION, "stream": stream}
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{url}{ASK}", json=body, timeout=0.7)
+        provider.settle(10)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()

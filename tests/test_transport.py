@@ -1,8 +1,11 @@
 """The transport under httpx: its exceptions, its connections, and the pieces it gives."""
 
 import asyncio
+import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -54,6 +57,34 @@ async def test_nobody_there_is_a_connect_error(
     provider.ollama.stop()
     with pytest.raises(httpx.ConnectError):
         await client.post("/api/chat", json=BODY)
+
+
+async def test_a_connection_that_nobody_takes_is_a_time_out() -> None:
+    """A full queue is how a server that is overloaded shows."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()[:2]
+        with ExitStack() as queue:
+            for _ in range(2):
+                waiting = queue.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(address)
+            transport = AiohttpTransport(ssl.create_default_context())
+            async with httpx.AsyncClient(transport=transport) as client:
+                with pytest.raises(httpx.ConnectTimeout):
+                    await client.get(f"http://127.0.0.1:{address[1]}/", timeout=0.3)
+
+
+async def test_a_loop_that_was_held_up_is_not_the_servers_fault(client: httpx.AsyncClient) -> None:
+    """The server answered long ago; it is this side that could not look."""
+    limits = httpx.Timeout(30, connect=0.2)
+    async with asyncio.TaskGroup() as group:
+        calls = [
+            group.create_task(client.post("/api/chat", json=BODY, timeout=limits)) for _ in range(4)
+        ]
+        for _ in range(3):
+            await asyncio.sleep(0)
+            time.sleep(0.5)  # noqa: ASYNC251 # holding up the loop is the point
+    assert [call.result().status_code for call in calls] == [200] * 4
 
 
 async def test_a_request_is_made_once(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -25,6 +24,7 @@ from hoptrail.errors import (
 )
 from hoptrail.routed import RoutedMessageChunk
 from hoptrail.standing import Standing, first_up
+from hoptrail.time_limit import TimeLimit
 from hoptrail.trace import Attempt
 
 JITTER_SECONDS = 0.2
@@ -302,7 +302,7 @@ class Turn:
         )
         try:
             # One limit per piece: a limit must not be open while the reader has the piece.
-            async with asyncio.timeout(limit):
+            async with TimeLimit(limit):
                 chunk = await anext(stream, None)
         except TimeoutError as error:
             waited = "between two tokens" if self._heard else "for the first token"

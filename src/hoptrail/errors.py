@@ -186,10 +186,11 @@ class AnswerTorn(HoptrailError):
 
 
 class ModelNotFound(HoptrailError):
-    """No model goes by this id; ``known`` are those that do."""
+    """No model goes by this id; ``known`` are those that do, where they can be counted."""
 
-    def __init__(self, model: str, known: Sequence[str]) -> None:
-        super().__init__(f"there is no model {model!r}: choose one of {', '.join(known)}")
+    def __init__(self, model: str, known: Sequence[str] = ()) -> None:
+        choice = f": choose one of {', '.join(known)}" if known else ""
+        super().__init__(f"there is no model {model!r}{choice}")
         self.model, self.known = model, tuple(known)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TypeVar
 
 from langchain_core.runnables import RunnableLambda
@@ -53,6 +55,7 @@ def sync_and_async(node: Node[S]) -> RunnableLambda[S, dict[str, object]]:
         return background().run(node(state, get_stream_writer()))
 
     async def in_async(state: S) -> dict[str, object]:
+        when_left(partial(_cancel, asyncio.current_task()))
         return await node(state, get_stream_writer())
 
     return RunnableLambda(in_sync, in_async, name=node.__name__)
@@ -68,6 +71,15 @@ def when_left(leave: Callable[[], Awaitable[None]]) -> None:
     leaving = get_config()["configurable"].get(LEAVING)
     if leaving is not None:
         leaving.push_async_callback(leave)
+
+
+async def _cancel(node: asyncio.Task[object] | None) -> None:
+    """Cancel a node that goes on after its graph was left, as anyio's cancel scopes leave it.
+
+    They cancel anew at every await, so that LangGraph cannot wait for its nodes to end.
+    """
+    if node is not None and node is not asyncio.current_task():
+        node.cancel()
 
 
 def steps_so_far(run: Run) -> list[dict[str, object]]:

@@ -54,8 +54,12 @@ class Planning:
 
     async def leave(self) -> None:
         """Close the plan, and let go of a run that nobody sees through."""
-        await self._steps.aclose()
-        await self.run.leave()
+        try:
+            # Being read, it ends with the node that reads it, whose task is cancelled.
+            if not self._steps.ag_running:
+                await self._steps.aclose()
+        finally:
+            await self.run.leave()
 
     async def _make(self) -> AsyncGenerator[Step | Voided, None]:
         plan = await self._without_asking()

@@ -10,6 +10,7 @@ from hoptrail.backend import Availability, Backend
 from hoptrail.breaker import Breaker, Ticket
 from hoptrail.connections import PerLoop
 from hoptrail.errors import BackendBusy, BackendError, BackendUnavailable
+from hoptrail.time_limit import TimeLimit
 
 UP_FOR = 15.0
 DOWN_FOR = 5.0
@@ -117,7 +118,7 @@ class Standing:
     async def _probe(self) -> Availability:
         name, model = self.backend.name, self.backend.model
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
+            async with TimeLimit(PROBE_SECONDS):
                 found = await self.backend.probe()
         except TimeoutError:
             detail = f"no answer within {PROBE_SECONDS:g} s"

@@ -12,10 +12,16 @@ from contextlib import contextmanager
 
 import aiohttp
 import httpx
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
+
+from hoptrail.time_limit import TimeLimit
 
 _KEEP_ALIVE_SECONDS = 4.0
 """Less than the five seconds after which uvicorn, and so vLLM, closes an idle connection."""
+_WITHOUT_LIMIT = aiohttp.ClientTimeout()
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -26,9 +32,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, verify: ssl.SSLContext) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=verify, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS
-            ),
+            connector=_Connector(ssl=verify, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
             auto_decompress=False,
@@ -56,6 +60,21 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connects within a limit that counts no time in which our own loop was held up."""
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 # as its base
+    ) -> Connection:
+        if timeout.sock_connect is None:
+            return await super().connect(req, traces, timeout)
+        async with TimeLimit(timeout.sock_connect):
+            return await super().connect(req, traces, _WITHOUT_LIMIT)
 
 
 class _Body(httpx.AsyncByteStream):

@@ -28,6 +28,7 @@ from hoptrail.space import (
     Vectors,
     canaries_agree,
 )
+from hoptrail.time_limit import TimeLimit
 
 BENCH_SECONDS = 30.0
 RECHECK_SECONDS = 300.0
@@ -94,7 +95,7 @@ class WatchedEmbedder(Embedder):
 
     async def _prove(self) -> tuple[EmbeddingSpace, Vectors]:
         try:
-            async with asyncio.timeout(self._probe_seconds):
+            async with TimeLimit(self._probe_seconds):
                 canaries = await self.inner.canaries()
                 return await self.inner.space(), canaries
         except TimeoutError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from hoptrail.errors import (
     InvalidResponse,
 )
 from hoptrail.refusals import body_of, code_of, estimated_time, kind_of, wait_of, words_of
+from hoptrail.time_limit import TimeLimit
 
 Clients = Callable[[], httpx.AsyncClient]
 """Gives the HTTP client of the running event loop; whoever made it closes it."""
@@ -53,7 +53,7 @@ class Endpoint:
     async def ask(self, method: str, url: str, body: object = None) -> object:
         """Give the parsed JSON of a complete 200 that is no error in disguise."""
         try:
-            async with asyncio.timeout(self.seconds):
+            async with TimeLimit(self.seconds):
                 return await self._exchange(method, url, body)
         except TimeoutError:
             self.fail(TooSlow, f"no complete answer within {self.seconds:g} s")

@@ -69,6 +69,8 @@ class TextFormat(BaseModel):
 class StreamOptions(BaseModel):
     """What a stream also tells."""
 
+    model_config = ConfigDict(strict=True)
+
     include_usage: bool | None = None
 
 
@@ -80,7 +82,7 @@ class CompletionRequest(BaseModel):
     not passed on; `ignored` names it, and so does the response.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     model: str = Field(description="A model id of GET /v1/models", examples=["hoptrail/multi-hop"])
     messages: list[CompletionTurn] = Field(
@@ -102,7 +104,8 @@ class CompletionRequest(BaseModel):
         Literal[False] | None, _unless(lambda value: value is False, _NO_PROBABILITIES)
     ] = None
     modalities: Annotated[
-        list[Literal["text"]] | None, _unless(lambda value: value == ["text"], _ONLY_TEXT)
+        Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None,
+        _unless(lambda value: value == ["text"], _ONLY_TEXT),
     ] = None
     audio: Annotated[None, _unless(lambda _: False, _ONLY_TEXT)] = None
     response_format: Annotated[

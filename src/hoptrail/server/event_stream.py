@@ -22,6 +22,7 @@ from hoptrail.events import Event, RunFinished, StepFinished
 from hoptrail.server.gone import ClientGone, until_gone
 from hoptrail.server.live_runs import RunFailed
 from hoptrail.server.problems import Refusal, problem_of
+from hoptrail.time_limit import TimeLimit
 
 SEND_SECONDS = 1.0
 """How long a client may take to make room for the next frame."""
@@ -145,7 +146,7 @@ class EventStream(Response):
 
     async def _send(self, send: Send, body: bytes, *, more: bool = True) -> None:
         try:
-            async with asyncio.timeout(SEND_SECONDS):
+            async with TimeLimit(SEND_SECONDS):
                 if not self._begun:
                     self._begun = True
                     start = {"type": "http.response.start", "status": 200}

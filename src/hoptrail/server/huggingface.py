@@ -8,15 +8,15 @@ another space in its place would be compared with the wrong ones. The chat is Hu
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from hoptrail.errors import BackendError, RequestRefused
+from hoptrail.errors import BackendError, BackendRefused, ModelNotFound, RequestRefused
 from hoptrail.huggingface_client import (
     HuggingFaceAnswer,
     HuggingFaceClient,
@@ -38,6 +38,9 @@ routes = router("Hugging Face", "/huggingface")
 LONGEST_TEXT = 32_768
 MOST_TEXTS = 256
 MOST_MESSAGES = 1_000
+
+_NO_SUCH_MODEL = (400, 404)
+"""A refused 400 is ``model_not_supported``: every other one says that the request is wrong."""
 
 _OF_VECTORS = succeeded_by("/v1/embeddings")
 _OF_CHAT = succeeded_by("/v1/chat/completions")
@@ -150,7 +153,7 @@ class HuggingFaceChatReply(BaseModel):
     finish_reason: str | None = Field(None, examples=["stop"])
 
 
-@routes.post("/embedding", deprecated=True, responses=refusals(502, 503))
+@routes.post("/embedding", deprecated=True, responses=refusals(404, 502, 503))
 async def embed_one(
     asked: EmbeddingRequest, request: Request, response: Response, served: Serving
 ) -> EmbeddingReply:
@@ -161,7 +164,7 @@ async def embed_one(
     return EmbeddingReply(embedding=found.rows[0], **found.provenance)
 
 
-@routes.post("/embedding/batch", deprecated=True, responses=refusals(502, 503))
+@routes.post("/embedding/batch", deprecated=True, responses=refusals(404, 502, 503))
 async def embed_batch(
     asked: EmbeddingBatchRequest, request: Request, response: Response, served: Serving
 ) -> EmbeddingBatchReply:
@@ -186,7 +189,7 @@ async def embed_batch(
                 }
             },
         },
-        **refusals(429, 502, 503),
+        **refusals(404, 429, 502, 503),
     },
 )
 async def chat(
@@ -200,12 +203,14 @@ async def chat(
     client = get_huggingface_client(served.settings)
     headers = {**_OF_CHAT, "X-Hoptrail-Backend": "huggingface"}
     if asked.stream:
-        return EventStream(_frames(served.runs.own(asked.pieces(client))), headers=headers)
+        pieces = served.runs.own(asked.pieces(client))
+        return EventStream(_frames(pieces, asked.model), headers=headers)
     async with (
         aclosing(served.runs.own(asked.answer(client))) as answers,
         cancelled_when_gone(request),
     ):
-        answer = await anext(answers)
+        with _named(asked.model):
+            answer = await anext(answers)
     response.headers.update(headers)
     return HuggingFaceChatReply(
         text=answer.text,
@@ -242,7 +247,8 @@ class _Embedded:
 
 async def _embedded(served: Served, texts: Sequence[str], model: str | None) -> _Embedded:
     if model:
-        return await _by(get_huggingface_client(served.settings).embedder(model), texts)
+        with _named(model):
+            return await _by(get_huggingface_client(served.settings).embedder(model), texts)
     chain = served.trail.assembly.embedders
     while True:
         embedder = await chain.first()
@@ -259,7 +265,25 @@ async def _by(embedder: Embedder, texts: Sequence[str]) -> _Embedded:
     return _Embedded(numbers(vectors), await embedder.space())
 
 
-async def _frames(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Frame, None]:
+async def _frames(
+    pieces: AsyncGenerator[Piece, None], model: str | None
+) -> AsyncGenerator[Frame, None]:
     async with aclosing(pieces):
-        async for piece in pieces:
-            yield frame(piece)
+        with _named(model):
+            async for piece in pieces:
+                yield frame(piece)
+
+
+@contextmanager
+def _named(model: str | None) -> Iterator[None]:
+    """Tell whoever named a model that Hugging Face lacks it: that is no failure of the server's.
+
+    Raises:
+        ModelNotFound: it does.
+    """
+    try:
+        yield
+    except BackendRefused as error:
+        if model and error.status in _NO_SUCH_MODEL:
+            raise ModelNotFound(model) from error
+        raise

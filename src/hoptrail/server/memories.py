@@ -36,7 +36,7 @@ FactText = Annotated[
     Field(
         min_length=1,
         max_length=10_000,
-        pattern=r"\S",
+        pattern=r"[^\s\x00-\x1f\x7f-\x9f]",
         examples=["My cat is called Ofelie."],
     ),
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from fastapi import Path
 from pydantic import BaseModel
 
 from hoptrail.errors import ModelNotFound
@@ -20,6 +21,9 @@ GRAPHS: dict[str, GraphName] = {
 }
 EMBEDDINGS = "hoptrail/embeddings"
 _ALL = (*GRAPHS, EMBEDDINGS)
+
+
+ModelId = Annotated[str, Path(examples=["hoptrail/multi-hop"], description="A model's id")]
 
 
 class Model(BaseModel):
@@ -45,7 +49,7 @@ async def list_models() -> ModelList:
 
 
 @routes.get("/models/{model:path}", responses=refusals(404))
-async def get_model(model: str) -> Model:
+async def get_model(model: ModelId) -> Model:
     """Give one model."""
     if model not in _ALL:
         raise ModelNotFound(model, _ALL)

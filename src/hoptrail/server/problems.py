@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -35,6 +35,7 @@ from hoptrail.errors import (
     ShuttingDown,
     TooManyRuns,
 )
+from hoptrail.server.gone import ClientGone
 
 _STATUSES: tuple[tuple[type[HoptrailError], int], ...] = (
     (RunNotFound, 404),
@@ -163,6 +164,7 @@ def tell_problems(app: FastAPI) -> None:
         Refusal: _of_refusal,
         RequestValidationError: _of_validation,
         HTTPException: _of_http,
+        ClientGone: _of_gone,
         Exception: _of_bug,
     }
     for kind, handler in handlers.items():
@@ -188,6 +190,10 @@ async def _of_http(request: Request, error: HTTPException) -> JSONResponse:
     return Refusal(error.status_code, str(error.detail).lower(), headers=headers).response()
 
 
+async def _of_gone(_request: Request, _gone: ClientGone) -> Response:
+    return Response(status_code=499)  # nginx's number; nobody is there to read it
+
+
 async def _of_bug(_request: Request, _error: Exception) -> JSONResponse:
     # What happened is for the server's log: a message may hold what is nobody else's.
     return Refusal(500, "an error of the server's own; its log says more").response()
@@ -195,12 +201,10 @@ async def _of_bug(_request: Request, _error: Exception) -> JSONResponse:
 
 def _methods(request: Request) -> str:
     """Give all methods of a path: Starlette tells those of the first route it finds alone."""
-    fitting = [
-        route.methods or ()
-        for route in request.app.routes
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
-    ]
-    return ", ".join(sorted(set().union(*fitting)))
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    path = next(route.path for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    methods = [route.methods or () for route in routes if route.path == path]
+    return ", ".join(sorted(set().union(*methods)))
 
 
 def _fix(error: HoptrailError) -> str | None:

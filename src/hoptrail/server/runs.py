@@ -22,6 +22,7 @@ from hoptrail.trace import RunStatus, Trace
 routes = router("runs", "/runs")
 
 _EVENT_ID = re.compile(r"([A-Za-z0-9_-]{1,64}):([a-z]?)([0-9]{1,9})")
+_EVENT_IDS = f"^{_EVENT_ID.pattern}$"
 _RETOLD = "t"
 """Marks the ids of events that are told from the trace: the live ones had other numbers."""
 _EXAMPLE_ID = "20261122-091500-4f2a9c"
@@ -44,7 +45,8 @@ Before = Annotated[
 LastEventId = Annotated[
     str | SkipJsonSchema[None],
     Header(
-        pattern=f"^{_EVENT_ID.pattern}$",
+        pattern=_EVENT_IDS,
+        json_schema_extra={"pattern": _EVENT_IDS},  # a union's is left out
         description="The id of the last event that was received: what came after it follows",
         examples=[f"{_EXAMPLE_ID}:3"],
     ),

@@ -39,7 +39,7 @@ class EmbeddingsRequest(BaseModel):
     space only. ``input_type`` is no field of OpenAI's; some models embed queries differently.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     model: str = Field(examples=[EMBEDDINGS])
     input: Annotated[
