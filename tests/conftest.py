@@ -40,10 +40,11 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take how hard `make api` asks."""
+    """Take how hard `make api` and `make storm` ask."""
     parser.addoption(
         "--api-examples", default=0, type=int, help="Random requests per operation and mode."
     )
+    parser.addoption("--disconnects", default=64, type=int, help="Clients that leave.")
 
 
 class OutsideConnection(OSError):

@@ -210,3 +210,11 @@ async def test_name_description_and_graph_can_be_chosen(trail: Hoptrail) -> None
     tool = trail.as_tool("look_up", "Looks up.", graph="iterative")
     assert (tool.name, tool.description) == ("look_up", "Looks up.")
     assert tool.ask.keywords == {"graph": "iterative"}  # type: ignore[attr-defined] # a partial
+
+
+def test_without_documents_none_are_blamed(tmp_path: Path) -> None:
+    trail = Hoptrail(settings=offline())
+    told = trail.as_tool().invoke({"question": "Who wrote The Trial?"})
+    trail.close()
+    assert told.startswith("No answer: there are no documents to look in.")
+    assert told.endswith("no language model looked; one may find it.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hoptrail import load_settings
+from hoptrail import SettingsError, load_settings
 from hoptrail.assembly import Assembly
 from tests.providers import LoopbackProvider
 
@@ -90,3 +90,12 @@ def test_the_budget_is_that_of_the_settings() -> None:
         7.0,
         100,
     )
+
+
+def test_what_is_no_tool_is_refused_in_words() -> None:
+    def plain(text: str) -> str:
+        return text
+
+    assembly = Assembly(tools=[plain], given_settings=load_settings())  # type: ignore[list-item]
+    with pytest.raises(SettingsError, match="tools= takes LangChain tools, and <function"):
+        _ = assembly.parts

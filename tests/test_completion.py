@@ -283,3 +283,11 @@ def test_what_changes_nothing_is_accepted(harmless: dict[str, Any]) -> None:
 def test_what_would_be_left_out_silently_is_refused(refused: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         CompletionRequest.model_validate({"model": "m", "messages": [QUESTION], **refused})
+
+
+def test_a_reader_of_the_text_alone_sees_that_no_model_is_behind_it() -> None:
+    trace = sample_trace()
+    trace.degraded = True
+    message = completion(HEADING, trace).choices[0].message.content
+    assert message.endswith("no language model stood behind some of this; check the sources.")
+    assert text_in(chunks_of(told(trace, [AnswerText(trace.answer)])), "content") == message

@@ -150,11 +150,35 @@ class TestATurn:
         with pytest.raises(HoptrailError, match="empty"):
             await trail.achat("  ")
 
-    async def test_thoughts_alone_are_no_answer(self) -> None:
-        trail = a_trail("<think>what a question</think>")
+    @pytest.mark.parametrize("nothing", ["<think>what a question</think>", "UNANSWERABLE:"])
+    async def test_without_words_is_no_answer_and_can_be_asked_again(self, nothing: str) -> None:
+        trail = a_trail(nothing)
         with pytest.raises(InvalidResponse):
-            await trail.achat("Hello!")
-        assert trail.assembly.journal.runs()[0].status == "failed"
+            await trail.achat("Hello!", run_id="r1")
+        assert trail.assembly.journal.run("r1").status == "failed"
+        assert isinstance(trail.assembly.model, ScriptedChatModel)
+        trail.assembly.model.respond = script(chat="hello")
+        assert (await trail.achat("Hello!", run_id="r1")).text == "hello"
+        trail.close()
+
+    @pytest.mark.parametrize(
+        ("output", "answer"),
+        [
+            ("UNANSWERABLE: Nobody says it.", "Nobody says it."),
+            ("Unanswerable, for nobody says it.", ", for nobody says it."),
+            ("<think>UNANSWERABLE: is it?</think>I don't know.", "I don't know."),
+            ("I don't know. UNANSWERABLE: the year", "I don't know. UNANSWERABLE: the year"),
+        ],
+    )
+    async def test_an_abstention_is_told_like_any_other_reply(
+        self, output: str, answer: str
+    ) -> None:
+        trail = a_trail(output)
+        for _ in range(2):  # asked, and given again from the journal
+            events = await events_of(trail.astream_chat("When?", run_id="r1"))
+            assert text_of(events) == trace_of(events).answer == answer
+            assert trace_of(events).abstained
+        assert len(asked(trail)) == 1
         trail.close()
 
     async def test_the_budget_and_the_deadline_hold(self) -> None:
@@ -333,6 +357,16 @@ class TestObeying:
         (fact,) = await trail.assembly.memory().facts()
         assert f"Nearest is “my dog is called Rex”. To forget that, say: forget {fact.id}" in told
         assert await self.say(trail, f"forget {fact.id}") == "Forgotten: “my dog is called Rex”."
+
+    async def test_what_was_done_is_said_again_by_a_resumed_run_and_to_nobody_else(
+        self, trail: Hoptrail
+    ) -> None:
+        await trail.achat("Remember that my dog is called Rex.")
+        for _ in range(2):
+            answer = await trail.achat("Forget my dog.", run_id="r1")
+            assert answer.text == "Forgotten: “my dog is called Rex”."
+        answer = await trail.achat("Forget my dog.", run_id="r1", user="mallory")
+        assert "Rex" not in answer.text
 
     async def test_says_what_still_stands_in_the_conversation(self, trail: Hoptrail) -> None:
         await trail.achat("My dog is called Rex.", thread_id="t")
@@ -604,14 +638,20 @@ class TestWithoutAModel:
         await trail.achat("My dog is called Rex.")
         answers = {
             message: await trail.achat(message)
-            for message in ("Where was Jean Sibelius born?", "What is my dog called?", "Hello!")
+            for message in (
+                "Where was Jean Sibelius born?",
+                "What is my dog called?",
+                "Hello!",
+                # One look-up would find the composer, which is not what is asked.
+                "Where was the composer of Finlandia born?",
+            )
         }
         assert [answer.text.splitlines()[0] for answer in answers.values()] == [
             "Hämeenlinna [1]",
             "You told me: “My dog is called Rex.”",
-            "No answer can be given: no language model is up.",
+            *["No answer can be given: no language model answered."] * 2,
         ]
-        assert [answer.abstained for answer in answers.values()] == [False, False, True]
+        assert [answer.abstained for answer in answers.values()] == [False, False, True, True]
         assert all(answer.degraded for answer in answers.values())
         assert answers["Where was Jean Sibelius born?"].citations[0].title == "Jean Sibelius"
         trail.close()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hoptrail import Hoptrail, load_settings
+from hoptrail.errors import RequestRefused
 from hoptrail.events import AnswerRestarted, AnswerText, RunFinished
 from hoptrail.testing import step_reply
 from hoptrail.trace import Trace
@@ -129,3 +130,30 @@ async def test_ollama_dies_and_huggingface_takes_over(
     check_takeover(trace, text, "ollama", "huggingface")
     if death == "refused":
         provider.ollama.start()
+
+
+async def test_a_backend_that_has_to_be_seen_to_is_told_once(
+    trail: Hoptrail, provider: LoopbackProvider
+) -> None:
+    """Another one answers, so that the answer alone would hide it."""
+    provider.huggingface.fault = Fault("out_of_credit")
+    answer = await trail.aask("Where was the composer of Finlandia born?")
+    assert not answer.degraded
+    (told,) = answer.warnings
+    assert told.startswith("huggingface: HTTP 402")
+    assert "https://huggingface.co/settings/billing" in told
+
+
+@pytest.mark.parametrize("first", ["huggingface", "ollama"])
+async def test_half_a_character_is_refused_and_is_nobodys_failure(
+    provider: LoopbackProvider, trail: Hoptrail, reversed_trail: Hoptrail, first: str
+) -> None:
+    router = (trail if first == "huggingface" else reversed_trail).assembly.router
+    for _ in range(3):
+        with pytest.raises(RequestRefused, match="surrogate"):
+            await router.ainvoke("half \ud800 a character")
+    answer = await router.ainvoke("Who composed Finlandia? Question: Who composed")
+    assert answer.response_metadata["hoptrail"]["backend"] == first
+    assert [attempt["outcome"] for attempt in answer.response_metadata["hoptrail"]["attempts"]] == [
+        "ok"
+    ]

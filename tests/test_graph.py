@@ -26,8 +26,8 @@ from hoptrail.events import RunFinished, StepFinished, StepPlanned, StepStarted
 from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
-from hoptrail.nodes import RUN_ID, Question
-from hoptrail.run import Parts, open_run
+from hoptrail.nodes import Question
+from hoptrail.run import RUN_ID, Parts, open_run
 from hoptrail.testing import Asked, ScriptedChatModel, script
 from hoptrail.trace import Trace
 

@@ -395,8 +395,8 @@ class TestRedix:
         told = post(server, "/redix/ask", stream=False, **body).json()
         assert told["text"] == "The Vltava."
         assert set(told) == {
-            *("text", "backend", "model", "degraded", "run_id", "thread_id"),
-            *("remembered", "recalled"),
+            *("text", "backend", "model", "degraded", "abstained", "run_id", "thread_id"),
+            *("citations", "remembered", "recalled", "warnings"),
         }
         talk = provider.huggingface.chats[-1].messages
         assert [each["content"] for each in talk if each["role"] == "user"] == ["Which river?"]

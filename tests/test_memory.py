@@ -9,13 +9,23 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langgraph.store.base import BaseStore, PutOp
+from langgraph.store.base import (
+    BaseStore,
+    ListNamespacesOp,
+    Op,
+    PutOp,
+    Result,
+    SearchItem,
+    SearchOp,
+)
 from langgraph.store.memory import InMemoryStore
 
 from hoptrail import Hoptrail, load_settings
@@ -31,10 +41,32 @@ pytestmark = pytest.mark.anyio
 FACTS = ("My dog is called Rex.", "I live in Prague.", "I work as a nurse.", "I am vegetarian.")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+class ByText(InMemoryStore):
+    """Searches as LangGraph's Postgres store does: by how the joined namespace begins."""
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        return [self._done(op) for op in ops]
+
+    def _done(self, op: Op) -> Any:
+        if isinstance(op, SearchOp):
+            (found,) = self.batch([op._replace(namespace_prefix=(), limit=10_000)])
+            items = cast("list[SearchItem]", found)
+            return [each for each in items if self._begins(each.namespace, op.namespace_prefix)]
+        if isinstance(op, ListNamespacesOp) and op.match_conditions:
+            (prefix,) = (each.path for each in op.match_conditions)
+            (found,) = self.batch([op._replace(match_conditions=None)])
+            return [each for each in cast("list[Any]", found) if self._begins(each, prefix)]
+        return self.batch([op])[0]
+
+    @staticmethod
+    def _begins(namespace: tuple[str, ...], prefix: Sequence[str]) -> bool:
+        return ".".join(namespace).startswith(".".join(prefix))
+
+
+@pytest.fixture(params=["memory", "by text", "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseStore]:
-    if request.param == "memory":
-        yield InMemoryStore()
+    if request.param != "sqlite":
+        yield {"memory": InMemoryStore, "by text": ByText}[request.param]()
         return
     kept = sqlite_store(tmp_path / "memory.db")
     yield kept
@@ -129,14 +161,18 @@ class TestRemembering:
         assert kept[-1] == "fact 1"
 
     async def test_users_share_nothing_however_they_are_called(self, store: BaseStore) -> None:
-        users = ["a", "b", "a.b", "a%2Eb", "A", "*", "[ab]", "é", "x" * 500, "x" * 501, "\ud800"]
+        users = ["a", "ab", "a.b", "a%2Eb", "A", "*", "[ab]", "é", "x" * 500, "x" * 501, "\ud800"]
+        # As the namespace of a long name might be called.
+        users += [f"{mark}{sha256(b'x' * 500).hexdigest()}" for mark in ("", "~", "=")]
         for user in users:
             await Memory(store, chain(), user).remember(f"I am number {users.index(user)}.")
         for user in users:
             memory = Memory(store, chain(), user)
             assert await texts(memory) == [f"I am number {users.index(user)}."]
             assert len(await memory.recall("number")) == 1
+        vectors = len(await store.asearch(("memory-vectors",), limit=99))
         await Memory(store, chain(), "a").forget_all()
+        assert len(await store.asearch(("memory-vectors",), limit=99)) == vectors - 1
         assert [bool(await texts(Memory(store, chain(), user))) for user in users] == [
             user != "a" for user in users
         ]
@@ -406,7 +442,7 @@ class TestForgetting:
         await memory.recall("my dog")
         assert await memory.forget_all() == len(FACTS)
         assert await memory.forget_all() == 0
-        assert await store.asearch(("memory",)) == []
+        assert await store.asearch(("memory", "default")) == []
         assert await store.asearch(("memory-vectors",)) == []
 
     async def test_a_vector_that_comes_late_brings_nothing_back(self, store: BaseStore) -> None:
@@ -420,10 +456,10 @@ class TestForgetting:
             assert slow.gate is not None
             slow.gate.set()
         assert recall.done()
-        assert set(await texts(memory)) == set(FACTS[1:])
-        assert FACTS[0] not in [fact.text for fact in await memory.recall("my dog called Rex")]
         items = await store.asearch(("memory-vectors",), limit=99)
         assert len({item.key for item in items}) == len(FACTS) - 1
+        assert set(await texts(memory)) == set(FACTS[1:])
+        assert FACTS[0] not in [fact.text for fact in await memory.recall("my dog called Rex")]
 
 
 REMEMBERS = """

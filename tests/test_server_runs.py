@@ -1,6 +1,8 @@
 """The routes of runs: asking, following, replaying, listing, stopping."""
 
+import asyncio
 import json
+import mmap
 import re
 import time
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from hoptrail.answer import answer_of
@@ -18,6 +21,7 @@ from tests.serving import Server, served
 from tests.test_server_clients import hang_in, in_phase, wait_for
 
 ASK = "/reasoning/multi-hop"
+NO_LIMITS = httpx.Limits(max_connections=None)
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def server(provider: LoopbackProvider, tmp_path: Path) -> Iterator[Server]:
         yield it
 
 
-def frames(text: str) -> list[tuple[str, str, dict[str, object]]]:
+def frames(text: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Give id, type and data of each event."""
     found = []
     for block in text.strip().split("\n\n"):
@@ -250,18 +254,60 @@ def test_secrets_are_in_no_answer(provider: LoopbackProvider, tmp_path: Path) ->
     assert not re.findall("canary", "".join(texts))
 
 
-def test_two_hundred_streams_at_a_time_all_get_their_answer(
+@pytest.mark.anyio
+@pytest.mark.timeout(180)
+async def test_two_hundred_runs_at_a_time_are_all_told_whole(
     server: Server, provider: LoopbackProvider
 ) -> None:
     def respond(request: ChatRequest) -> Reply:
-        return Reply(two_hops.respond(request).text, delay=0.05)
+        text = two_hops.respond(request).text
+        return Reply(text, first_token_delay=0.4, token_delay=0.02)
+
+    async def ask(number: int) -> httpx.Response:
+        body = {"question": two_hops.QUESTION, "stream": True, "run_id": f"r{number}"}
+        return await client.post(ASK, json=body)
+
+    async def watch() -> None:
+        while True:
+            most.append(server.live)
+            await asyncio.sleep(0.02)
 
     provider.ollama.respond = respond
-    with ThreadPoolExecutor(50) as pool:
-        body = {"question": two_hops.QUESTION, "stream": True}
-        told = list(pool.map(lambda _: server.http.post(ASK, json=body).text, range(200)))
-    assert all("RUN_FINISHED" in each and "Prague" in each for each in told)
-    wait_for(lambda: not server.live)
+    most: list[int] = []
+    before = resident_megabytes()
+    async with httpx.AsyncClient(base_url=server.url, timeout=150, limits=NO_LIMITS) as client:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(watch())
+            answers = await asyncio.gather(*map(ask, range(200)))
+            watching.cancel()
+    # The clients' and the provider's own share is in it.
+    assert resident_megabytes() - before < 200
+    assert max(most) > 180
+    assert len(provider.ollama.chats) == 200 * 4
+    for number, answer in enumerate(answers):
+        assert answer.status_code == 200
+        check_whole(frames(answer.text), f"r{number}")
+    assert not server.live
+
+
+def check_whole(events: list[tuple[str, str, dict[str, Any]]], run_id: str) -> None:
+    """Check that no event is missing, or told twice, and that the answer is the right one."""
+    assert [each for each, _, _ in events] == [f"{run_id}:{n + 1}" for n in range(len(events))]
+    kinds = [kind for _, kind, _ in events]
+    assert (kinds[0], kinds[-1]) == ("RUN_STARTED", "RUN_FINISHED")
+    assert (kinds.count("STEP_STARTED"), kinds.count("STEP_FINISHED")) == (2, 2)
+    assert not any("RESTARTED" in kind for kind in kinds)
+    text = "".join(data["delta"] for _, kind, data in events if kind == "TEXT_MESSAGE_CONTENT")
+    answer = events[-1][2]["answer"]
+    assert answer["answer"] == text.strip()
+    assert answer["short_answer"] == "Prague"
+
+
+def resident_megabytes() -> float:
+    """Give the memory of this process, or 0 where the system does not tell."""
+    told = Path("/proc/self/statm")
+    pages = int(told.read_text("ascii").split()[1]) if told.exists() else 0
+    return pages * mmap.PAGESIZE / 1e6
 
 
 def test_naughty_questions_are_kept_exactly(server: Server, provider: LoopbackProvider) -> None:

@@ -71,6 +71,27 @@ BAD_HOSTS = [
     ("", 400),
     ("[::1", 400),
     ("-", 400),
+    ("evil.example:8700", 421),
+    ("a.localhost", 421),
+    ("localhost.localdomain", 421),
+    ("metadata.google.internal", 421),
+    ("127.1", 421),
+    ("0x7f.0.0.1", 421),
+    ("0177.0.0.1", 421),
+    ("192.168.1.1:8700", 421),
+    ("[::]", 421),
+    ("[::ffff:192.0.2.1]", 421),
+    ("localhost..", 400),
+    (".localhost", 400),
+    ("localhost:", 400),
+    ("localhost:123456", 400),
+    (":8700", 400),
+    ("::1", 400),
+    ("[fe80::1%25lo]", 400),
+    ("*", 400),
+    ("http://localhost", 400),
+    ("localhost evil", 400),
+    ("l\u043ecalhost", 400),
 ]
 GOOD_HOSTS = [
     "localhost",
@@ -89,7 +110,7 @@ def test_a_host_that_is_not_this_servers_is_turned_away_on_every_route(
     server: Server, host: str, status: int
 ) -> None:
     for method, path in routes(server):
-        answer = server.http.request(method, path, headers={"host": host})
+        answer = server.http.request(method, path, headers={b"host": host.encode()})
         assert answer.status_code == status, (method, path)
         assert answer.json()["error"]["message"]
 
@@ -141,6 +162,23 @@ BAD_ORIGINS = [
     "http://localhost@evil.example",
     "http://192.0.2.1",
     "",
+    "https://evil.example:443",
+    "http://a.localhost:3000",
+    "http://127.0.0.1.evil.example",
+    "http://127.0.0.1:3000/",
+    "http://0.0.0.0:8700",
+    "http://10.0.0.1:3000",
+    "http://[2001:db8::1]",
+    "https://app.example.",
+    "https://xapp.example",
+    "ws://localhost:3000",
+    "app://localhost",
+    "javascript:alert(1)",
+    "http:localhost",
+    "://localhost",
+    "https://",
+    "http://localhost http://localhost",
+    "*",
 ]
 
 
@@ -282,3 +320,33 @@ def test_no_middleware_runs_the_app_in_a_task_of_its_own_and_nobody_trusts_a_pat
                 assert "BaseHTTPMiddleware" not in name, file
             if isinstance(node, ast.Attribute) and node.attr == "path":
                 assert not ast.unparse(node).endswith("url.path"), file
+
+
+@pytest.mark.parametrize(
+    ("hosts", "origins", "why"),
+    [
+        (["http://proxy.example"], [], "no host name .* write example.com"),
+        (["a b"], [], "no host name"),
+        ([], ["app.example"], "no origin of web pages .* write https://example.com"),
+        ([], ["*"], "no origin of web pages"),
+        ([], ["https://app.example/page"], "no origin of web pages"),
+    ],
+)
+def test_a_name_that_could_never_match_is_refused_at_the_start(
+    hosts: list[str], origins: list[str], why: str
+) -> None:
+    with pytest.raises(SettingsError, match=why):
+        Visitors("127.0.0.1", hosts, origins)
+
+
+def test_a_wrong_token_is_told_from_none(guarded: Server) -> None:
+    none = guarded.http.get("/runs").json()["error"]
+    wrong = guarded.http.get("/runs", headers={"authorization": "Bearer wrong"}).json()["error"]
+    assert none["message"] == "this server asks for a token"
+    assert wrong["message"] == "the token is not this server's"
+    assert none["fix"] == wrong["fix"]
+    assert "HOPTRAIL_API_TOKEN" in wrong["fix"]
+
+
+def test_a_route_that_is_not_there_says_where_the_routes_are(server: Server) -> None:
+    assert "/openapi.json" in server.http.get("/docs").json()["error"]["fix"]

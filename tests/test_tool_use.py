@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import BaseTool, StructuredTool, Tool, ToolException, tool
 
 from hoptrail import Budget, Hoptrail, load_settings
+from hoptrail.answer import answer_of
 from hoptrail.events import ToolUsed
 from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.graph import build_graph
 from hoptrail.iterative import build_iterative
 from hoptrail.journal import Journal
-from hoptrail.nodes import RUN_ID
-from hoptrail.run import Parts
+from hoptrail.request import PlanRequest, StepRequest, request_of
+from hoptrail.routed import RoutedMessageChunk
+from hoptrail.run import RUN_ID, Parts
 from hoptrail.testing import (
     Asked,
     ScriptedChatModel,
@@ -90,6 +93,26 @@ async def run_graph(
     graph = build_graph(Parts(model=model, journal=journal, policy="scripted", **given)).compile()
     await graph.ainvoke({"question": QUESTION}, {"configurable": {RUN_ID: run_id}})
     return journal.trace(run_id)
+
+
+class Replanning(ScriptedChatModel):
+    """Its plan, the same both times, breaks off when it is told, and begins anew."""
+
+    breaks_off: asyncio.Event
+
+    async def _astream(self, messages: Any, *rest: Any, **named: Any) -> Any:
+        if not isinstance(request_of(messages), PlanRequest):
+            async for chunk in super()._astream(messages, *rest, **named):
+                yield chunk
+            return
+        yield _chunk('{"steps": ["a?", "b?", ')
+        await self.breaks_off.wait()
+        yield _chunk("", attempt_restarted={"from": "x", "to": "y", "why": "cut"})
+        yield _chunk('{"steps": ["a?", "b?"]}')
+
+
+def _chunk(text: str, **told: object) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=RoutedMessageChunk(content=text, response_metadata=told))
 
 
 def prompt_of(asked: Asked) -> str:
@@ -251,6 +274,24 @@ class TestCalling:
         (used,) = [event for event in told if isinstance(event, ToolUsed)]
         assert (used.step, used.use.output) == (1, "12")
 
+    async def test_a_graph_of_ours_inside_a_tool_is_a_run_of_its_own(
+        self, journal: Journal
+    ) -> None:
+        answers = {"first?": "1", "second?": "2"}
+        respond = script(["first?"], answers)
+        parts = Parts(model=ScriptedChatModel(respond=respond), journal=journal, policy="inner")
+        inner = build_graph(parts).compile()
+
+        @tool
+        async def look(question: str) -> str:
+            """Look something up."""
+            return str((await inner.ainvoke({"question": question}))["answer"])
+
+        calls = tool_calls(*(("look", {"question": question}) for question in answers))
+        trace = await run_graph(model_that(calls, step_reply("1")), journal, look)
+        assert [use.error for use in trace.steps[0].tools] == ["", ""]
+        assert len({run.run_id for run in journal.runs()}) == 3
+
     async def test_a_legacy_tool_of_one_text_is_called_too(self, journal: Journal) -> None:
         old = Tool(name="shout", description="Shout a word.", func=str.upper)
         model = model_that(tool_call("shout", __arg1="hey"), step_reply("HEY"))
@@ -308,15 +349,26 @@ class TestMistakes:
 
     @pytest.mark.parametrize(
         "nasty",
-        [{"what": "half \ud800 a character"}, {"what": json.loads("[" * 400 + "]" * 400)}],
-        ids=["lone surrogate", "nested"],
+        [
+            {"what": "half \ud800 a character"},
+            {"what": json.loads("[" * 400 + "]" * 400)},
+            {"what": float("nan")},
+            {"what": [float("-inf")]},
+            {"x" * 100_000: "\x1b[31m"},
+        ],
+        ids=["lone surrogate", "nested", "not a number", "infinite", "long"],
     )
     async def test_nasty_arguments_do_no_harm(
         self, journal: Journal, nasty: dict[str, object]
     ) -> None:
         model = model_that(tool_call("count", **nasty), step_reply("fine", passages=()))
-        step = await only_step(model, journal, Counted().tool)
+        trace = await run_graph(model, journal, Counted().tool)
+        (step,) = trace.steps
         assert step.answer == "fine"
+        assert len(step.tools[0].error) <= 300
+        json.dumps(answer_of(trace).as_json(), allow_nan=False).encode()
+        (again,) = (await run_graph(model, journal, Counted().tool)).steps
+        assert [use.arguments for use in again.tools] == [use.arguments for use in step.tools]
 
     @pytest.mark.parametrize(
         ("error", "why"),
@@ -508,6 +560,33 @@ class TestResume:
         assert counted.calls == ["sheep"]
         assert (step.answer, step.tools[0].from_journal) == ("one", True)
 
+    async def test_a_plan_that_begins_anew_calls_no_tool_again_and_counts_each_call_once(
+        self, journal: Journal
+    ) -> None:
+        counted, answering = Counted(), asyncio.Event()
+
+        def respond(asked: Asked) -> Said:
+            match asked.request:
+                case StepRequest(question="a?", evidence=()):
+                    return tool_call("count", what="sheep")
+                case StepRequest():
+                    return step_reply("1")
+                case _:
+                    return "done"
+
+        async def wait(asked: Asked) -> None:
+            if counted.calls and not answering.is_set():
+                answering.set()
+                await asyncio.sleep(50)
+
+        model = Replanning(respond=respond, wait=wait, breaks_off=answering)
+        trace = await run_graph(model, journal, counted.tool)
+        assert trace.voided
+        assert counted.calls == ["sheep"]
+        assert trace.steps[0].answer == "1"
+        plans = 1
+        assert trace.usage.llm_calls == plans + len(model.calls)
+
     async def test_other_tools_make_another_step(self, journal: Journal) -> None:
         await run_graph(model_that(step_reply("without", passages=())), journal)
         again = await only_step(model_that(step_reply("with", passages=())), journal, calculator)
@@ -547,6 +626,7 @@ class TestModels:
         assert (answer.short, answer.degraded) == ("Prague", True)
         assert answer.trace.steps[0].degraded
         assert answer.trace.steps[0].tools == []
+        assert "the built-in reader calls no tools: answered without them" in answer.warnings
 
 
 class TestPoison:

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -15,10 +17,11 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
 
-from hoptrail import Budget, Hoptrail, HoptrailError, RetrievalError, load_settings
+from hoptrail import Answer, Budget, Hoptrail, HoptrailError, RetrievalError, load_settings
 from hoptrail.checkpoints import sqlite_checkpointer
 from hoptrail.events import PlanProposed, RunFinished
-from hoptrail.testing import ScriptedChatModel, script
+from hoptrail.journal import RunRow
+from hoptrail.testing import Asked, ScriptedChatModel, script
 from hoptrail.trace import Trace, trace_schema
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +124,24 @@ def test_the_trace_on_disk_follows_its_schema(trail: Hoptrail) -> None:
 def test_an_empty_question_is_refused(trail: Hoptrail) -> None:
     with pytest.raises(HoptrailError, match="empty"):
         trail.ask("  ")
+
+
+def test_a_graph_without_a_question_is_refused(trail: Hoptrail) -> None:
+    given: list[dict[str, str]] = [{}, {"question": " "}]
+    for graph in (trail.graph, trail.iterative_graph):
+        for question in given:
+            with pytest.raises(HoptrailError, match="the question is empty"):
+                graph.invoke(question)
+
+
+def test_a_graph_that_does_not_exist_is_refused(trail: Hoptrail) -> None:
+    with pytest.raises(HoptrailError, match=r"no graph .chat. .* multi-hop or iterative"):
+        trail.ask(QUESTION, graph="chat")  # type: ignore[arg-type] # that is the point
+
+
+def test_a_degraded_answer_says_why(trail: Hoptrail) -> None:
+    (told,) = trail.ask(QUESTION).warnings
+    assert told == "no language model answered: the built-in is first in order"
 
 
 def test_documents_that_are_not_there_are_an_error(tmp_path: Path) -> None:
@@ -233,3 +254,69 @@ def test_two_event_loops_one_after_the_other(trail: Hoptrail) -> None:
 def test_a_trace_can_be_read_back_from_its_json(trail: Hoptrail) -> None:
     trace = trail.ask(QUESTION).trace
     assert Trace.model_validate_json(trace.model_dump_json()) == trace
+
+
+DOORS: dict[str, Callable[[Hoptrail], Awaitable[Answer]]] = {
+    "multi-hop": lambda trail: trail.aask("Which river?", run_id="r1"),
+    "iterative": lambda trail: trail.aask("Which river?", run_id="r1", graph="iterative"),
+    "chat": lambda trail: trail.achat("Which river?", run_id="r1", thread_id="t"),
+}
+
+
+async def ended(trail: Hoptrail) -> RunRow:
+    """The run's row, once its node has heard that it was cancelled."""
+    journal = trail.assembly.journal
+    for _ in range(500):
+        if (row := await journal.off_loop(journal.run, "r1")).status != "running":
+            break
+        await asyncio.sleep(0.02)
+    return row
+
+
+class TestWhoIsCancelledAtEveryAwait:
+    """As whatever runs inside a cancel scope of anyio's is: a handler of Starlette's, for one."""
+
+    @pytest.mark.parametrize("door", DOORS)
+    async def test_frees_the_run_and_the_model(self, door: str) -> None:
+        over = asyncio.Event()
+
+        async def wait(_asked: Asked) -> None:
+            scope.cancel()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                over.set()
+
+        model = ScriptedChatModel(respond=script(["Which river?"]), wait=wait)
+        trail = Hoptrail(model=model, settings=offline())
+        with anyio.CancelScope() as scope:
+            await DOORS[door](trail)
+        assert scope.cancelled_caught
+        async with asyncio.timeout(10):
+            await over.wait()
+        assert (await ended(trail)).status == "interrupted"
+        assert not trail.assembly.journal.alive("r1")
+        trail.close()
+
+    @pytest.mark.parametrize("door", DOORS)
+    async def test_asks_nobody_when_the_run_is_admitted_too_late(
+        self, door: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = ScriptedChatModel(respond=script(["Which river?"], {"Which river?": "Vltava"}))
+        trail = Hoptrail(model=model, settings=offline())
+        journal, loop = trail.assembly.journal, asyncio.get_running_loop()
+        admit = journal.admit
+
+        def admit_late(*given: Any) -> Any:
+            loop.call_soon_threadsafe(scope.cancel)
+            time.sleep(0.3)
+            return admit(*given)
+
+        monkeypatch.setattr(journal, "admit", admit_late)
+        with anyio.CancelScope() as scope:
+            await DOORS[door](trail)
+        assert (await ended(trail)).status == "interrupted"
+        assert not trail.assembly.journal.alive("r1")
+        await asyncio.sleep(0.3)
+        assert model.calls == []
+        trail.close()

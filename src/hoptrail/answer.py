@@ -76,6 +76,16 @@ def answer_of(trace: Trace) -> Answer:
     )
 
 
+def caveat(trace: Trace) -> str:
+    """Say what somebody must know who reads a run's text alone: whether a model is behind it."""
+    if not trace.degraded:
+        return ""
+    if not trace.abstained:
+        return "Note: no language model stood behind some of this; check the sources."
+    # What the built-in says to that in a conversation is this very thing.
+    return "" if trace.graph == "chat" else "Note: no language model looked; one may find it."
+
+
 def step_json(step: StepTrace) -> dict[str, object]:
     """Give one step of the object that ``hoptrail ask --json`` prints."""
     last = step.calls[-1] if step.calls else Call(purpose="step")

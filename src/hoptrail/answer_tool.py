@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool, ToolException
 from langgraph.config import get_stream_writer
 from pydantic import BaseModel, Field
 
-from hoptrail.answer import Answer, answer_of
+from hoptrail.answer import Answer, answer_of, caveat
 from hoptrail.background import background
 from hoptrail.errors import (
     AllBackendsFailed,
@@ -21,6 +21,9 @@ from hoptrail.errors import (
     RequestRefused,
 )
 from hoptrail.events import Event, RunFinished
+
+_NOT_SAID = "No answer: the documents do not say."
+_NOT_KNOWN = "No answer: there are no documents to look in."
 
 Ask = Callable[[str], AsyncGenerator[Event, None]]
 """Answers a question and tells what happens meanwhile, as `Hoptrail.astream` does."""
@@ -107,15 +110,16 @@ def with_sources(answer: Answer) -> str:
     """Give an answer as a model reads it: what it rests on, and whether it is one at all."""
     parts = [answer.text]
     if answer.abstained:
-        parts.insert(0, "No answer: the documents do not say.")
+        searched = any(step.retrieval_mode not in ("", "none") for step in answer.trace.steps)
+        parts.insert(0, _NOT_SAID if searched else _NOT_KNOWN)
     if answer.citations:
         sources = [
             f"[{number}] {cited.title or cited.passage_id} ({cited.source}): “{cited.quote}”"
             for number, cited in enumerate(answer.citations, start=1)
         ]
         parts.append("\n".join(["Sources:", *sources]))
-    if answer.degraded and not answer.abstained:
-        parts.append("Note: no language model stood behind some of this; check the sources.")
+    if note := caveat(answer.trace):
+        parts.append(note)
     return "\n\n".join(parts)
 
 

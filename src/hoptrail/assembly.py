@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hoptrail.budget import Budget
+from hoptrail.errors import SettingsError
 from hoptrail.journal import Journal
 from hoptrail.settings import Settings, load_settings
 
@@ -111,7 +112,7 @@ class Assembly:
             revisions=settings.revisions,
             concurrency=settings.concurrency,
             approve=self.approve,
-            tools=tuple(self.tools if self.tools is not None else _tools(settings)),
+            tools=_tools(settings) if self.tools is None else _checked(self.tools),
             # Only memory that was asked for enters a run; a conversation always has one.
             recall=None if self.store is None else self.memory().recall,
             routed=own,
@@ -121,8 +122,8 @@ class Assembly:
         """Give what is remembered of a user: in a store passed in, or under the home folder."""
         from hoptrail.memory import Memory
 
-        chosen = store or self.store or self.own_store
-        return Memory(chosen, self.embedders, user)
+        given = store if store is not None else self.store
+        return Memory(self.own_store if given is None else given, self.embedders, user)
 
     @cached_property
     def own_store(self) -> ThreadedSqliteStore:
@@ -173,12 +174,24 @@ def _budget(settings: Settings) -> Budget:
     )
 
 
-def _tools(settings: Settings) -> list[BaseTool]:
+def _tools(settings: Settings) -> tuple[BaseTool, ...]:
     if not settings.tools:
-        return []
+        return ()
     from hoptrail import tools
 
-    return [getattr(tools, name) for name in settings.tools]
+    return tuple(getattr(tools, name) for name in settings.tools)
+
+
+def _checked(tools: Sequence[BaseTool]) -> tuple[BaseTool, ...]:
+    from langchain_core.tools import BaseTool
+
+    for tool in tools:
+        if not isinstance(tool, BaseTool):
+            raise SettingsError(
+                f"tools= takes LangChain tools, and {tool!r} is none: make it one with "
+                "`@tool` of langchain_core.tools"
+            )
+    return tuple(tools)
 
 
 def make_backend(name: str, settings: Settings) -> Backend:

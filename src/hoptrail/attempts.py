@@ -34,6 +34,8 @@ QUICK_SECONDS = 2.0
 PATIENCE_SECONDS = 10.0
 """What a call without a deadline waits for a backend that asked to come back later."""
 
+_FIRST = "first in order and up"
+
 
 class Call:
     """One question to the router: keeps the attempts, and finds who is asked next."""
@@ -180,11 +182,12 @@ class Call:
             return f"asked again after {type(failure).__name__}"
         earlier = self._standings[: self._standings.index(chosen)]
         whys = [f"{each.backend.name}: {self._why_not(each)}" for each in earlier]
-        return "; ".join(whys) or "first in order and up"
+        is_first = "the built-in is first in order" if chosen.backend.degraded else _FIRST
+        return "; ".join(whys) or is_first
 
     def _why_not(self, standing: Standing) -> str:
         if failure := self._failures.get(standing):
-            return f"failed with {type(failure).__name__}"
+            return f"failed with {type(failure).__name__} ({failure})"
         if pause := standing.pause():
             return str(pause)
         known = standing.known()

@@ -13,7 +13,7 @@ who wrote it: never what the model said. What a message asks of memory itself is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
 from langgraph.channels.untracked_value import UntrackedValue
@@ -28,7 +28,7 @@ from hoptrail.errors import HoptrailError
 from hoptrail.events import StepStarted
 from hoptrail.intent import intent_of
 from hoptrail.memory import Memory
-from hoptrail.nodes import Answered, Tell, named_run, output_of, sync_and_async, when_left
+from hoptrail.nodes import Answered, AnyNode, Route, Tell, named_run, output_of, when_left
 from hoptrail.run import Parts, Run, open_run
 from hoptrail.trace import StepTrace
 from hoptrail.turn import Turn
@@ -65,8 +65,8 @@ def build_conversation(
     talk = Conversation(parts, memory_of)
     graph = StateGraph(State, input_schema=Messages, output_schema=Spoken)
     for node in (talk.recall, talk.reply, talk.remember, talk.obey):
-        graph.add_node(node.__name__, sync_and_async(node))
-    graph.add_conditional_edges(START, talk.who_is_asked)
+        graph.add_node(node.__name__, AnyNode(node))
+    graph.add_conditional_edges(START, Route(talk.who_is_asked), ["recall", "obey"])
     graph.add_edge("recall", "reply")
     graph.add_edge("reply", "remember")
     graph.add_edge("remember", END)
@@ -81,7 +81,7 @@ class Conversation:
         self._parts = parts
         self._memory_of = memory_of
 
-    def who_is_asked(self, state: State) -> Literal["recall", "obey"]:
+    def who_is_asked(self, state: State) -> str:
         """Let memory itself do what a message asks of it; anything else is answered."""
         asked = intent_of(_question(state["messages"]))
         return "obey" if asked is not None and _user() else "recall"

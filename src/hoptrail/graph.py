@@ -13,7 +13,7 @@ needs is in the journal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.graph import END, START, StateGraph
@@ -22,12 +22,13 @@ from langgraph.types import interrupt
 from hoptrail.errors import HoptrailError
 from hoptrail.nodes import (
     Answered,
+    AnyNode,
     Question,
+    Route,
     Tell,
     answered,
     named_run,
     steps_so_far,
-    sync_and_async,
     when_left,
 )
 from hoptrail.planning import Planning
@@ -50,15 +51,15 @@ def build_graph(parts: Parts) -> StateGraph[State, None, Question, Answered]:
     hops = MultiHop(parts)
     graph = StateGraph(State, input_schema=Question, output_schema=Answered)
     for node in (hops.decompose, hops.solve, hops.revise, hops.synthesize):
-        graph.add_node(node.__name__, sync_and_async(node))
+        graph.add_node(node.__name__, AnyNode(node))
     graph.add_edge(START, "decompose")
     if parts.approve:
-        graph.add_node("approve", sync_and_async(hops.approve))
+        graph.add_node("approve", AnyNode(hops.approve))
         graph.add_edge("decompose", "approve")
         graph.add_edge("approve", "solve")
     else:
         graph.add_edge("decompose", "solve")
-    graph.add_conditional_edges("solve", hops.after_solving)
+    graph.add_conditional_edges("solve", Route(hops.after_solving), ["revise", "synthesize"])
     graph.add_edge("revise", "solve")
     graph.add_edge("synthesize", END)
     return graph
@@ -73,7 +74,7 @@ class MultiHop:
     async def decompose(self, state: State, tell: Tell) -> dict[str, object]:
         """Open the run and its plan; return when the first step is known."""
         run_id = named_run()
-        planning = await self._open(run_id, state["question"], tell)
+        planning = await self._open(run_id, state.get("question", ""), tell)
         async with planning.run.guarded():
             steps = await planning.open(whole=self.parts.approve)
         return {
@@ -104,7 +105,7 @@ class MultiHop:
             await _solve_round(planning, state["round"])
         return {"plan": steps_so_far(planning.run), "live": planning}
 
-    def after_solving(self, state: State) -> Literal["revise", "synthesize"]:
+    def after_solving(self, state: State) -> str:
         """Ask differently for what found nothing, as often as the settings allow."""
         live = state["live"]
         assert live is not None  # solve has just put it there

@@ -13,7 +13,7 @@ sees; what a resume needs is in the journal.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.graph import END, START, StateGraph
@@ -22,12 +22,13 @@ from hoptrail.choosing import Choice, choose_step, chosen_steps
 from hoptrail.errors import HoptrailError
 from hoptrail.nodes import (
     Answered,
+    AnyNode,
     Question,
+    Route,
     Tell,
     answered,
     named_run,
     steps_so_far,
-    sync_and_async,
     when_left,
 )
 from hoptrail.run import Parts, Run, open_run
@@ -57,10 +58,10 @@ def build_iterative(parts: Parts) -> StateGraph[State, None, Question, Answered]
     hops = Iterative(parts)
     graph = StateGraph(State, input_schema=Question, output_schema=Answered)
     for node in (hops.open, hops.choose, hops.solve, hops.synthesize):
-        graph.add_node(node.__name__, sync_and_async(node))
+        graph.add_node(node.__name__, AnyNode(node))
     graph.add_edge(START, "open")
     graph.add_edge("open", "choose")
-    graph.add_conditional_edges("choose", hops.after_choosing)
+    graph.add_conditional_edges("choose", Route(hops.after_choosing), ["solve", "synthesize"])
     graph.add_edge("solve", "choose")
     graph.add_edge("synthesize", END)
     return graph
@@ -74,7 +75,7 @@ class Iterative:
 
     async def open(self, state: State, tell: Tell) -> dict[str, object]:
         """Open the run: a node of its own, for a thread's next question begins here anew."""
-        run = await self._open(named_run(), state["question"], tell)
+        run = await self._open(named_run(), state.get("question", ""), tell)
         return {"run_id": run.trace.run_id, "plan": [], "choice": "step", "live": run}
 
     async def choose(self, state: State, tell: Tell) -> dict[str, object]:
@@ -84,7 +85,7 @@ class Iterative:
             choice = await choose_step(run)
         return {"plan": steps_so_far(run), "choice": choice, "live": run}
 
-    def after_choosing(self, state: State) -> Literal["solve", "synthesize"]:
+    def after_choosing(self, state: State) -> str:
         """Go on until there is enough, or no way to go on."""
         return "solve" if state["choice"] == "step" else "synthesize"
 

@@ -72,6 +72,7 @@ class StepTold(BaseModel):
     question: str
     status: str
     answer: str
+    backend: str
 
 
 class Asked(BaseModel):
@@ -80,6 +81,7 @@ class Asked(BaseModel):
     answer: str
     abstained: bool
     degraded: bool
+    stop_reason: str
     citations: list[Citation]
     steps: list[StepTold]
     warnings: list[str]
@@ -466,6 +468,7 @@ def _asked(answer: Answer) -> Asked:
         answer=answer.text,
         abstained=answer.abstained,
         degraded=answer.degraded,
+        stop_reason=answer.stop_reason,
         citations=list(answer.citations),
         steps=[
             StepTold(
@@ -473,6 +476,7 @@ def _asked(answer: Answer) -> Asked:
                 question=step.asked or step.question,
                 status=step.status,
                 answer=step.answer,
+                backend=step.calls[-1].backend if step.calls else "",
             )
             for step in answer.trace.steps
         ],

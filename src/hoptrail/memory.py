@@ -41,7 +41,7 @@ from hoptrail.fact import Fact
 from hoptrail.space import CANARY_TEXTS, Embedder, Embedders, Vectors, canaries_agree
 
 if TYPE_CHECKING:
-    from langgraph.store.base import Op, Result
+    from langgraph.store.base import Op, Result, SearchItem
 
 MOST_FACTS = 500
 """Facts kept of one user. When there is one more, the one last said longest ago goes: what still
@@ -99,6 +99,7 @@ class Memory:
     """
 
     def __init__(self, store: BaseStore, embedders: Embedders, user: str = "default") -> None:
+        self.user = user
         self._store = store
         self._embedders = embedders
         label = _label(user)
@@ -123,7 +124,7 @@ class Memory:
 
     async def facts(self) -> list[Fact]:
         """Give everything that is remembered, what was said last first."""
-        items = await self._store.asearch(self._facts, limit=_MOST_READ)
+        items = await self._items(self._facts)
         facts = [Fact.model_validate({**item.value, "id": item.key}) for item in items]
         return sorted(facts, key=lambda fact: (fact.said_at, fact.id), reverse=True)
 
@@ -183,8 +184,8 @@ class Memory:
         """Forget everything of this user; gives how many facts that were."""
         facts = await self.facts()
         await self._drop([fact.id for fact in facts])
-        vectors = await self._store.asearch(self._vectors, limit=_MOST_READ)
-        await self._write([PutOp(item.namespace, item.key, None) for item in vectors])
+        for space in await self._spaces():
+            await self._write([PutOp(space, item.key, None) for item in await self._items(space)])
         return len(facts)
 
     async def _drop(self, ids: Sequence[str]) -> None:
@@ -192,8 +193,21 @@ class Memory:
             return
         # The text goes first: a vector alone says nothing, and the next recall clears it away.
         await self._write([PutOp(self._facts, each, None) for each in ids])
-        spaces = await self._store.alist_namespaces(prefix=self._vectors, limit=_MOST_READ)
+        spaces = await self._spaces()
         await self._write([PutOp(space, each, None) for space in spaces for each in ids])
+
+    async def _items(self, namespace: tuple[str, ...]) -> list[SearchItem]:
+        """Give what lies in a namespace; a store may search by how its name begins.
+
+        Postgres' does: to that, what is Anna's is also Ann's.
+        """
+        found = await self._store.asearch(namespace, limit=_MOST_READ)
+        return [item for item in found if item.namespace == namespace]
+
+    async def _spaces(self) -> list[tuple[str, ...]]:
+        """Give the namespaces of this user's vectors."""
+        found = await self._store.alist_namespaces(prefix=self._vectors, limit=_MOST_READ)
+        return [namespace for namespace in found if namespace[:-1] == self._vectors]
 
     async def _write(self, ops: Sequence[PutOp]) -> None:
         if ops:
@@ -216,10 +230,7 @@ class Memory:
     ) -> dict[str, Vectors]:
         """Give each fact's vector in a space; those that have none are embedded, and kept."""
         here = (*self._vectors, space.key)
-        items = await self._store.asearch(here, limit=_MOST_READ)
-        known = {item.key: _unpacked(item.value["vector"]) for item in items}
-        ids = {fact.id for fact in facts}
-        await self._write([PutOp(here, key, None) for key in known.keys() - ids])
+        known = {item.key: _unpacked(item.value["vector"]) for item in await self._items(here)}
         lacking = [fact for fact in facts if fact.id not in known]
         for start in range(0, len(lacking), _BATCH):
             some = lacking[start : start + _BATCH]
@@ -228,12 +239,15 @@ class Memory:
             ops = [PutOp(here, key, {"vector": _packed(row)}, False) for key, row in new.items()]
             await self._write(ops)
             known |= new
+        # What was forgotten meanwhile leaves no vector behind.
+        left = {fact.id for fact in (await self.facts() if lacking else facts)}
+        await self._write([PutOp(here, key, None) for key in known.keys() - left])
         return known
 
     async def _space(self, embedder: Embedder) -> _Space:
         """Give the space an embedder's vectors are in: its canaries decide, not its name."""
         ours = await embedder.canaries()
-        for item in await self._store.asearch(_SPACES, limit=_MOST_READ):
+        for item in await self._items(_SPACES):
             theirs = _unpacked(item.value["canaries"]).reshape(len(CANARY_TEXTS) + 1, -1)
             if canaries_agree(ours, theirs):
                 return _Space(item.key, item.value["floor"])
@@ -282,7 +296,8 @@ def _label(user: str) -> str:
     label = quote(user, safe="", errors="surrogatepass").replace(".", "%2E")
     if len(label) <= _LONGEST_LABEL:
         return label
-    return "~" + hashlib.sha256(label.encode()).hexdigest()
+    # No name that is quoted begins so: nobody can be called what another's digest is.
+    return "=" + hashlib.sha256(label.encode()).hexdigest()
 
 
 def _cleaned(text: str) -> str:

@@ -7,17 +7,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TypeVar
 
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config, set_config_context
 from langgraph.config import get_config, get_stream_writer
 from typing_extensions import TypedDict
 
 from hoptrail.background import background
 from hoptrail.events import Event
-from hoptrail.run import Run, new_run_id
+from hoptrail.run import RUN_ID, Run, new_run_id
 from hoptrail.synthesis import final_answer
 
-RUN_ID = "hoptrail_run_id"
-"""The key of ``config["configurable"]`` that names a run; one begun before is resumed."""
 LEAVING = "__hoptrail_leaving"
 """The key of ``config["configurable"]`` for an `AsyncExitStack` of the caller's.
 
@@ -48,17 +47,48 @@ class Answered(TypedDict):
     citations: list[dict[str, object]]
 
 
-def sync_and_async(node: Node[S]) -> RunnableLambda[S, dict[str, object]]:
-    """Make a node that ``invoke`` can run too: there it runs on the background loop."""
+class AnyNode(Runnable[S, dict[str, object]]):
+    """A node that ``invoke`` can run too: there it runs on the background loop.
 
-    def in_sync(state: S) -> dict[str, object]:
-        return background().run(node(state, get_stream_writer()))
+    LangGraph has told its callbacks of the node already. LangChain's own wrapper would tell them
+    once more, and look at the signature of its function each time: half of what a node costs.
+    """
 
-    async def in_async(state: S) -> dict[str, object]:
+    def __init__(self, node: Node[S]) -> None:
+        self.name = node.__name__
+        self._node = node
+
+    def invoke(
+        self, input: S, config: RunnableConfig | None = None, **kwargs: object
+    ) -> dict[str, object]:
+        """Run the node, and wait for it."""
+        return background().run(self._node(input, get_stream_writer()))
+
+    async def ainvoke(
+        self, input: S, config: RunnableConfig | None = None, **kwargs: object
+    ) -> dict[str, object]:
+        """Run the node."""
         when_left(partial(_cancel, asyncio.current_task()))
-        return await node(state, get_stream_writer())
+        return await self._node(input, get_stream_writer())
 
-    return RunnableLambda(in_sync, in_async, name=node.__name__)
+
+class Route(Runnable[S, str]):
+    """The choice of the next node. LangGraph would send a plain function to a thread for it."""
+
+    def __init__(self, choose: Callable[[S], str]) -> None:
+        self.name = choose.__name__
+        self._choose = choose
+
+    def invoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> str:
+        """Choose."""
+        with set_config_context(ensure_config(config)) as context:
+            return context.run(self._choose, input)
+
+    async def ainvoke(
+        self, input: S, config: RunnableConfig | None = None, **kwargs: object
+    ) -> str:
+        """Choose, on the spot."""
+        return self.invoke(input, config)
 
 
 def named_run() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
+from types import AsyncGeneratorType
+from typing import cast
 
 from hoptrail.events import PlanFinished, PlanRestarted, StepPlanned
 from hoptrail.plan import Plan, PlanReader, Step
@@ -30,7 +32,7 @@ class Planning:
         self.run = run
         self._given = given
         self.plan: Plan | None = None
-        self._steps = self._make()
+        self._steps = cast("AsyncGeneratorType[Step | Voided, None]", self._make())
         self._waiting: list[Step] = []
 
     async def open(self, *, whole: bool = False) -> tuple[Step, ...]:

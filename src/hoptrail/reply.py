@@ -136,6 +136,11 @@ class FinalStream:
         begun = certain.lstrip().upper()[: len(_MARKER)]
         return "" if _MARKER.startswith(begun) and not self._is_answer else self._shown(certain)
 
+    @property
+    def withheld(self) -> bool:
+        """Whether, at the end of the text, it was an abstention: then nothing was shown."""
+        return not self._is_answer
+
     def rest(self) -> str:
         """Give what was held back, at the end of the text."""
         text = self._text if self._thinking else self._text + self._raw
@@ -187,11 +192,15 @@ def _own_numbers(text: str, known: int | None, own: dict[int, int]) -> str:
 
 def _tool_call(name: str | None, arguments: object) -> ToolCall:
     tool = whole(name or "")[:_LONGEST_TOOL_NAME]
-    if not isinstance(arguments, dict) or _nests(arguments, _DEEPEST_ARGUMENTS):
+    try:
+        if not isinstance(arguments, dict) or _nests(arguments, _DEEPEST_ARGUMENTS):
+            raise ValueError
+        # NaN and the infinities are no JSON: they would not come back from the journal.
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False, default=str)
+    except ValueError:
         return ToolCall(tool=tool, error="its arguments are no JSON object that can be read")
     # Escapes in the model's JSON may stand for characters that cannot be stored.
-    text = whole(json.dumps(arguments, ensure_ascii=False, default=str))
-    return ToolCall(tool=tool, arguments=json.loads(text))
+    return ToolCall(tool=tool, arguments=json.loads(whole(text)))
 
 
 def _nests(value: object, levels: int) -> bool:

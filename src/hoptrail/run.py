@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from hoptrail.budget import Budget, Ledger
 from hoptrail.characters import whole
-from hoptrail.errors import BackendUnavailable, BudgetExceeded, HoptrailError
+from hoptrail.errors import BackendRefused, BackendUnavailable, BudgetExceeded, HoptrailError
 from hoptrail.events import Event, RunFinished, RunStarted
 from hoptrail.evidence import Retrieval
 from hoptrail.fact import Fact
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from filelock import FileLock
     from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
+
+RUN_ID = "hoptrail_run_id"
+"""The key of ``config["configurable"]`` that names a run; one begun before is resumed."""
 
 Search = Callable[[str, int], Awaitable[Retrieval]]
 """Gives the best ``k`` passages for a question."""
@@ -98,6 +101,7 @@ class Run:
         self.trace = trace
         self.ledger = Ledger(parts.budget, time.monotonic)
         self.kept: dict[str, str] = {}
+        self._kept_here: set[str] = set()
         self.failures: list[HoptrailError] = []
         self.tools_refused = False
         self.tell: Callable[[Event], None] = lambda _event: None
@@ -119,15 +123,20 @@ class Run:
     async def keep(self, key: str, value: str) -> None:
         """Commit a finished piece of work before anything builds on it."""
         self.kept[key] = value
+        self._kept_here.add(key)
         await self.parts.journal.off_loop(self.parts.journal.write, self.trace.run_id, key, value)
         await self._save_now_and_then()
 
     def recalled(self, key: str, calls: list[Call]) -> Call | None:
-        """Give the finished call that an earlier part of this run made; it is not paid again."""
+        """Give the finished call that was made before; it is not paid again.
+
+        An earlier part of this run made it, or a step that is void since its plan began anew.
+        """
         if key not in self.kept:
             return None
         call = Call.model_validate_json(self.kept[key])
-        self.recount(call)
+        if key not in self._kept_here:
+            self.recount(call)
         calls.append(call)
         return call
 
@@ -184,7 +193,7 @@ class Run:
         """End the run and commit how it ended."""
         trace = self.trace
         trace.status, trace.stop_reason = status, stop_reason
-        trace.usage.llm_calls = sum(not call.degraded for call in trace.calls())
+        trace.usage.llm_calls = self.ledger.llm_calls
         trace.usage.input_tokens = self.ledger.input_tokens
         trace.usage.output_tokens = self.ledger.output_tokens
         trace.usage.wall_ms = self.now()
@@ -296,10 +305,14 @@ class Run:
         call.degraded = bool(told.get("degraded"))
         call.attempts = [Attempt.model_validate(attempt) for attempt in told.get("attempts", ())]
         self._count(call, message)
-        self.trace.warnings += [
-            warning for warning in told.get("warnings", ()) if warning not in self.trace.warnings
-        ]
+        self.warn(*told.get("warnings", ()), *_refusals(call))
+        if call.degraded and not self.trace.degraded:
+            self.warn(f"no language model answered: {call.reason}")
         self.trace.degraded = self.trace.degraded or call.degraded
+
+    def warn(self, *warnings: str) -> None:
+        """Note what went less than well, each thing once."""
+        self.trace.warnings += [each for each in warnings if each not in self.trace.warnings]
 
     def _count(self, call: Call, message: BaseMessage) -> None:
         if call.degraded:  # the built-in reader spends nothing
@@ -330,14 +343,11 @@ async def open_run(  # what a run is: all but the first four have a default
 
     Raises:
         RunBusy: somebody else is working on it.
+        HoptrailError: the question is empty.
     """
-    journal, question = parts.journal, whole(question)
-    options: dict[str, object] = {
-        "policy": parts.policy,
-        "documents": parts.documents,
-        "graph": graph,
-    }
-    lock = await journal.off_loop(journal.admit, run_id, question, options)
+    question = whole(question)
+    if not question.strip():
+        raise HoptrailError('the question is empty: a graph is given {"question": "..."}')
     trace = Trace(
         run_id=run_id,
         graph=graph,
@@ -349,15 +359,38 @@ async def open_run(  # what a run is: all but the first four have a default
         budget=parts.budget.model_dump(),
         versions=_versions(),
     )
+    lock, kept = await _admitted(parts.journal, trace)
     run = Run(parts, trace, lock)
-    run.tell = tell
-    try:
-        run.kept = await journal.off_loop(journal.entries, run_id)
-    except BaseException:
-        lock.release()
-        raise
-    tell(RunStarted(run_id, question, resumed=bool(run.kept)))
+    run.kept, run.tell = kept, tell
+    tell(RunStarted(run_id, question, resumed=bool(kept)))
     return run
+
+
+async def _admitted(journal: Journal, trace: Trace) -> tuple[FileLock, dict[str, str]]:
+    """Admit the run of a trace; gives its lock, and what an earlier part of it finished."""
+    options: dict[str, object] = {
+        "policy": trace.model_policy,
+        "documents": trace.documents,
+        "graph": trace.graph,
+    }
+    locks: list[FileLock] = []
+
+    def admit() -> dict[str, str]:
+        locks.append(journal.admit(trace.run_id, trace.question, options))
+        return journal.entries(trace.run_id)
+
+    def let_go() -> None:
+        trace.status = trace.stop_reason = "interrupted"
+        for lock in locks:
+            journal.let_go(trace, lock)
+
+    try:
+        kept = await journal.off_loop(admit)
+    except BaseException:
+        # The journal ends what it has begun, whoever waits: this comes after the admission.
+        await journal.off_loop(let_go)
+        raise
+    return locks[0], kept
 
 
 def new_run_id() -> str:
@@ -377,6 +410,13 @@ def _why(restart: object) -> str:
     if isinstance(restart, dict):
         return f"{restart['from']} broke off ({restart['why']}), {restart['to']} goes on"
     return str(restart)
+
+
+def _refusals(call: Call) -> list[str]:
+    """Say which backends have to be seen to: another answered, and nobody would notice."""
+    refused = BackendRefused.__name__
+    made = [attempt for attempt in call.attempts if attempt.outcome == refused]
+    return [f"{attempt.backend}: {attempt.detail}" for attempt in made]
 
 
 def _note_failure(call: Call, error: Exception) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hoptrail.errors import BudgetExceeded
+from hoptrail.errors import BudgetExceeded, InvalidResponse
 from hoptrail.events import AnswerRestarted, AnswerText
 from hoptrail.evidence import Citation, Evidence
-from hoptrail.reply import FinalStream, read_final
+from hoptrail.reply import FinalStream, FinalText, read_final
 from hoptrail.request import ChatRequest, StepOutcome, SynthesisRequest
 from hoptrail.run import Restarted, Run
 from hoptrail.trace import Call, StepTrace
@@ -72,8 +72,7 @@ async def _synthesis(run: Run) -> FinalAnswer:
         steps=tuple(outcome(step, numbers) for step in run.trace.steps),
         evidence=evidence,
     )
-    call = await written(run, request, run.trace.synthesis)
-    final = read_final(call.output, len(evidence))
+    final = await written(run, request, run.trace.synthesis)
     if final.abstained:
         return FinalAnswer(final.text or _abstention(run.trace.steps).text, abstained=True)
     used = {cited.passage_id: cited for step in run.trace.steps for cited in step.citations}
@@ -81,32 +80,45 @@ async def _synthesis(run: Run) -> FinalAnswer:
     return FinalAnswer(final.text, final.short, citations)
 
 
-async def written(run: Run, request: SynthesisRequest | ChatRequest, calls: list[Call]) -> Call:
+async def written(
+    run: Run, request: SynthesisRequest | ChatRequest, calls: list[Call]
+) -> FinalText:
     """Have an answer written, telling it while it is; one that was finished before is told again.
 
+    In a conversation an abstention is told too, for there it is a reply like any other.
+
     Raises:
+        InvalidResponse: in a conversation, nothing was written.
         HoptrailError: as `Run.stream`.
     """
-    purpose: Literal["synthesis", "chat"] = "chat" if request.kind == "chat" else "synthesis"
-    key, known = run.key(purpose, request.model_dump_json()), known_passages(request)
+    in_conversation = isinstance(request, ChatRequest)
+    purpose: Literal["synthesis", "chat"] = "chat" if in_conversation else "synthesis"
+    key, known = run.key(purpose, request.model_dump_json()), _known_passages(request)
     shown = FinalStream(known)
-    if (earlier := run.recalled(key, calls)) is not None:
+    earlier = run.recalled(key, calls)
+    if earlier is None:
+        async for piece in run.stream(purpose, request, calls):
+            if isinstance(piece, Restarted):
+                shown = FinalStream(known)
+                run.tell(AnswerRestarted(piece.why))
+            else:
+                _tell(run, shown.feed(piece))
+    else:
         _tell(run, shown.feed(earlier.output))
-        _tell(run, shown.rest())
-        return earlier
-    async for piece in run.stream(purpose, request, calls):
-        if isinstance(piece, Restarted):
-            shown = FinalStream(known)
-            run.tell(AnswerRestarted(piece.why))
-        else:
-            _tell(run, shown.feed(piece))
     _tell(run, shown.rest())
     call = calls[-1]
-    await run.keep(key, call.model_dump_json())
-    return call
+    final = read_final(call.output, known)
+    if in_conversation:
+        if not final.text:
+            raise InvalidResponse("the model wrote no answer", backend=call.backend)
+        if shown.withheld:
+            _tell(run, final.text)
+    if earlier is None:
+        await run.keep(key, call.model_dump_json())
+    return final
 
 
-def known_passages(request: SynthesisRequest | ChatRequest) -> int | None:
+def _known_passages(request: SynthesisRequest | ChatRequest) -> int | None:
     """Give how many passages an answer can cite, or None where ``[1]`` is no citation."""
     free = isinstance(request, ChatRequest) and not request.from_documents
     return None if free else len(request.evidence)

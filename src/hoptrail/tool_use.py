@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from langgraph.config import get_config
 from pydantic import ValidationError
 
 from hoptrail.characters import whole
@@ -23,12 +24,12 @@ from hoptrail.errors import RequestRefused, SettingsError
 from hoptrail.events import ToolUsed
 from hoptrail.evidence import Evidence, Passage
 from hoptrail.request import StepRequest
-from hoptrail.run import Run
+from hoptrail.run import RUN_ID, Run
 from hoptrail.trace import Call, StepTrace, ToolCall, ToolUse, TracedEvidence
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.runnables import Runnable
+    from langchain_core.runnables import Runnable, RunnableConfig
     from langchain_core.tools import BaseTool
 
     Model = Runnable[LanguageModelInput, AIMessage]
@@ -95,8 +96,7 @@ def _with_tools(run: Run) -> Model | None:
 
 def _refuse(run: Run, why: str) -> None:
     run.tools_refused = True
-    if why not in run.trace.warnings:
-        run.trace.warnings.append(whole(why))
+    run.warn(whole(why))
 
 
 def _without_tools(request: StepRequest) -> StepRequest:
@@ -125,6 +125,8 @@ class _Session:
             _refuse(run, f"answered without tools: {refused}")
             return None
         call = record.calls[-1]
+        if call.degraded:
+            run.warn("the built-in reader calls no tools: answered without them")
         if call.tool_calls:
             await run.keep(key, call.model_dump_json())
         return call
@@ -157,7 +159,7 @@ class _Session:
         if _name_of(use) in self._answered:
             self._record.warnings.append(f"asked again for {_title(use)}: not called again")
             return None
-        use.error = call.error or self._fault(call) or _NOT_FINISHED
+        use.error = (call.error or self._fault(call))[:_LONGEST_ERROR] or _NOT_FINISHED
         self._record.tools.append(use)
         return use
 
@@ -232,7 +234,7 @@ async def _outcome(tool: BaseTool, use: ToolUse, call_id: str) -> tuple[str, str
     """Call a tool; give what it returned, or why it failed."""
     call = {"type": "tool_call", "name": use.tool, "args": use.arguments, "id": call_id}
     try:
-        returned = await tool.ainvoke(call)
+        returned = await tool.ainvoke(call, _config_of_tools())
     except ValidationError as error:
         return "", _in_short(error)
     except Exception as error:  # noqa: BLE001 # a caller's tool may raise anything
@@ -243,6 +245,12 @@ async def _outcome(tool: BaseTool, use: ToolUse, call_id: str) -> tuple[str, str
     if returned.status == "error":
         return "", text[:_LONGEST_ERROR] or "it failed"
     return text, ""
+
+
+def _config_of_tools() -> RunnableConfig:
+    """Give what tools are called with; a graph of ours inside one is a run of its own."""
+    given = get_config().get("configurable", {})
+    return {"configurable": {name: value for name, value in given.items() if name != RUN_ID}}
 
 
 def _in_short(error: ValidationError) -> str:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
@@ -25,8 +25,8 @@ from hoptrail.events import Event, PlanProposed, RunFinished
 from hoptrail.evidence_retriever import EvidenceRetriever, asking, needs_documents, searching
 from hoptrail.graph import build_graph
 from hoptrail.iterative import build_iterative
-from hoptrail.nodes import LEAVING, RUN_ID, Question
-from hoptrail.run import new_run_id
+from hoptrail.nodes import LEAVING, Question
+from hoptrail.run import RUN_ID, new_run_id
 from hoptrail.settings import Settings
 
 if TYPE_CHECKING:
@@ -149,6 +149,9 @@ class Hoptrail:
         """Answer a question, telling what happens while it happens; raises as `aask`."""
         if not question.strip():
             raise HoptrailError("the question is empty")
+        if graph not in get_args(QuestionGraph):
+            known = " or ".join(get_args(QuestionGraph))
+            raise HoptrailError(f"no graph {graph!r} answers questions: choose {known}")
         run_id = run_id or new_run_id()
         compiled = self.iterative_graph if graph == "iterative" else self.graph
         async with aclosing(self._go({"question": question}, run_id, compiled)) as events:
@@ -286,7 +289,10 @@ class Hoptrail:
 
         Raises:
             RetrievalError: this trail has no documents.
+            HoptrailError: ``k`` is not positive.
         """
+        if k < 1:
+            raise HoptrailError(f"k={k} gives no passage: ask for one or more")
         search = needs_documents(self.assembly.parts.search)
         return asking(self.aask, k) if multi_hop else searching(search, k)
 

@@ -6,6 +6,8 @@ each request that is in flight.
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -103,9 +105,15 @@ def _as_httpx(request: httpx.Request) -> Iterator[None]:
     except aiohttp.ClientConnectorCertificateError as error:
         raise httpx.ConnectError(str(error), request=request) from error
     except aiohttp.ClientConnectorError as error:
-        reason = f"{error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+        reason = f"{error.host}:{error.port}: {_why(error.os_error)}"
         raise httpx.ConnectError(reason, request=request) from error
     except aiohttp.InvalidURL as error:
         raise httpx.UnsupportedProtocol(str(error), request=request) from error
     except (aiohttp.ClientError, OSError) as error:
         raise httpx.RemoteProtocolError(str(error), request=request) from error
+
+
+def _why(error: OSError) -> str:
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)  # asyncio's own words only repeat the address

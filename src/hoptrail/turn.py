@@ -20,16 +20,14 @@ from langchain_core.messages.utils import count_tokens_approximately
 from hoptrail.characters import whole
 from hoptrail.citations import citations_for
 from hoptrail.context import gather_context
-from hoptrail.errors import InvalidResponse
 from hoptrail.events import AnswerText, StepFinished, ToolUsed
 from hoptrail.intent import intent_of, said_of_oneself
 from hoptrail.memory import Memory
 from hoptrail.obedience import obeyed
-from hoptrail.prompts import UNANSWERABLE
-from hoptrail.reply import FinalText, read_final, without_marks
+from hoptrail.reply import FinalText, without_marks
 from hoptrail.request import ChatRequest, ChatTurn, StepReply
 from hoptrail.run import Run
-from hoptrail.synthesis import known_passages, written
+from hoptrail.synthesis import written
 from hoptrail.trace import StepTrace, ToolUse, TracedEvidence
 
 _UNANSWERED = ChatTurn(role="assistant", text="(no answer was given)")
@@ -39,6 +37,8 @@ _REFERS = re.compile(
     re.IGNORECASE,
 )
 _SHORT = 3
+_LEAST_TOKENS = 3
+"""What an empty message counts for (`count_tokens_approximately`)."""
 
 
 @dataclass
@@ -88,14 +88,8 @@ class Turn:
             HoptrailError: nobody answered, or the budget is spent.
         """
         assert self.request is not None  # gathered by the node before
-        run, record = self.run, self.record
-        call = await written(run, self.request, record.calls)
-        final = read_final(call.output, known_passages(self.request))
-        if not final.text:
-            raise InvalidResponse("the model wrote no answer", backend=call.backend)
-        if final.abstained and UNANSWERABLE in call.output:
-            run.tell(AnswerText(final.text))  # such a text is not told while it is written
-        record.degraded = call.degraded
+        final = await written(self.run, self.request, self.record.calls)
+        self.record.degraded = self.record.calls[-1].degraded
         self._settle(final)
 
     async def keep_what_was_said(self) -> None:
@@ -113,13 +107,21 @@ class Turn:
             self._note(use)
 
     async def obey(self) -> None:
-        """Do what the message asks of memory; the answer says exactly what was done."""
+        """Do what the message asks of memory; the answer says exactly what was done.
+
+        A resumed run says it again: by then there may be nothing left to forget.
+        """
         intent = intent_of(self.question)
         assert intent is not None  # it is why this was called
         assert self.memory is not None
         use = ToolUse(tool=intent.act, started_ms=self.run.now())
         use.arguments = {"text": intent.text} if intent.text else {}
-        use.output = await obeyed(self.memory, intent, in_conversation=bool(self.before))
+        key = self.run.key("memory", self.memory.user, intent)
+        if (done := self.run.kept.get(key)) is not None:
+            use.output, use.from_journal = done, True
+        else:
+            use.output = await obeyed(self.memory, intent, in_conversation=bool(self.before))
+            await self.run.keep(key, use.output)
         self._note(use)
         self.run.tell(AnswerText(use.output))
         self._settle(FinalText(use.output, use.output, (), False))
@@ -153,10 +155,9 @@ class Turn:
         record.answer, record.status = final.text, "abstained" if final.abstained else "answered"
         if final.passages and self.request is not None:
             reply = StepReply(answer=without_marks(final.text), passages=final.passages)
-            citations, record.warnings[len(record.warnings) :] = citations_for(
-                reply, self.request.evidence, record.id
-            )
+            citations, warnings = citations_for(reply, self.request.evidence, record.id)
             trace.citations = record.citations = list(citations)
+            record.warnings += warnings
         cited = {citation.passage_id for citation in record.citations}
         record.evidence = [
             item.model_copy(update={"cited": item.passage.id in cited}) for item in record.evidence
@@ -185,9 +186,11 @@ def _turns(before: Sequence[BaseMessage], tokens: int, *, marked: bool) -> Itera
     for each in before:
         if isinstance(each, SystemMessage):
             yield ChatTurn(role="system", text=whole(str(each.text)))
-    said = [each for each in (_plain(one, marked=marked) for one in before) if each.text]
+    said = [each for each in before if isinstance(each, HumanMessage | AIMessage)]
+    # A conversation may be as long as a request allows; what cannot fit is not looked at.
+    plain = [_plain(each, marked=marked) for each in said[-(tokens // _LEAST_TOKENS) :]]
     newest = trim_messages(
-        said,
+        [each for each in plain if each.text],
         max_tokens=tokens,
         token_counter=count_tokens_approximately,
         strategy="last",
@@ -202,8 +205,8 @@ def _turns(before: Sequence[BaseMessage], tokens: int, *, marked: bool) -> Itera
 _ROLES: dict[str, Literal["user", "assistant"]] = {"human": "user", "ai": "assistant"}
 
 
-def _plain(message: BaseMessage, *, marked: bool) -> BaseMessage:
+def _plain(message: HumanMessage | AIMessage, *, marked: bool) -> BaseMessage:
     text = whole(str(message.text)).strip()
-    if isinstance(message, AIMessage):
-        return AIMessage(without_marks(text) if marked else text)
-    return HumanMessage(text if isinstance(message, HumanMessage) else "")
+    if isinstance(message, HumanMessage):
+        return HumanMessage(text)
+    return AIMessage(without_marks(text) if marked else text)

@@ -44,7 +44,9 @@ In the conversation:
 @click.option(
     "--thread", metavar="NAME", help="Go on with this conversation, or begin it under this name."
 )
-@click.option("--user", metavar="NAME", default="default", help="Whose memory it is.")
+@click.option(
+    "--user", metavar="NAME", default="default", show_default=True, help="Whose memory it is."
+)
 @click.option("--no-memory", is_flag=True, help="Neither remember nor recall.")
 def chat(**flags: Unpack[ChatFlags]) -> None:
     """Hold a conversation: one message a line, from the terminal or from a pipe.

@@ -52,6 +52,7 @@ class Chatting:
         self._open = ExitStack()
         self._waiting: Status | None = None
         self._written = False
+        self._held = ""
         self._answered_last = ""
         self._warned: set[str] = set()
 
@@ -131,19 +132,26 @@ class Chatting:
         match event:
             case AnswerText():
                 self._settle()
-                self._out.file.write(plain(event.delta))
-                self._out.file.flush()
-                self._written = True
+                self._write(event.delta)
             case AnswerRestarted():
+                self._held = ""
                 self._end_line()
                 self._note(f"the answer begins anew: {one_line(event.why)}", WARN)
             case RunFinished():
-                self._end_line()
+                self._end_line(self._held)
                 print_citations(self._out, event.trace.citations)
                 self._out.file.flush()
                 self._report(event.trace)
             case _:
                 pass
+
+    def _write(self, delta: str) -> None:
+        if not self._out.is_terminal:  # what turns out to be void could not be taken back there
+            self._held += delta
+            return
+        self._out.file.write(plain(delta))
+        self._out.file.flush()
+        self._written = True
 
     def _report(self, trace: Trace) -> None:
         """Say who answered, where that changed, what was remembered, and what went less well."""
@@ -191,12 +199,17 @@ class Chatting:
     def _remember(self, text: str) -> None:
         from hoptrail.background import background
 
-        if (memory := self._memory()) is not None:
+        if not text:
+            self._note("say what: /remember TEXT", WARN)
+        elif (memory := self._memory()) is not None:
             self._note(f"remembered: {one_line(background().run(memory.remember(text)).text)}")
 
     def _forget(self, text: str) -> None:
         from hoptrail.background import background
 
+        if not text:
+            self._note("say what: /forget ID or WORDS; /memory lists what there is", WARN)
+            return
         if (memory := self._memory()) is None:
             return
         if text in ("all", "everything"):
@@ -244,12 +257,12 @@ class Chatting:
             self._waiting.stop()
             self._waiting = None
 
-    def _end_line(self) -> None:
+    def _end_line(self, held: str = "") -> None:
         self._settle()
-        if self._written:
-            self._out.file.write("\n")
+        if self._written or held:
+            self._out.file.write(f"{plain(held)}\n")
             self._out.file.flush()
-        self._written = False
+        self._written, self._held = False, ""
 
     def _note(self, text: str, style: str = QUIET) -> None:
         if text:

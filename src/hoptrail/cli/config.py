@@ -12,7 +12,7 @@ def config() -> None:
     """Look at the settings."""
 
 
-@config.command()
+@config.command(short_help="Show each setting and where it came from.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def show(as_json: bool) -> None:
     """Show each setting's value and where it came from; secrets are masked."""

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import click
 
-from hoptrail.cli.choice import documents_options, model_options, settings_for
+from hoptrail.cli.choice import documents_options, model_options, settings_for, tool_option
 from hoptrail.cli.failure import Interrupted
 from hoptrail.errors import SettingsError
 
@@ -17,11 +17,13 @@ from hoptrail.errors import SettingsError
 @click.command(short_help="Serve agents over MCP, on stdin and stdout.")
 @documents_options
 @model_options
+@tool_option
 def mcp(
     docs: tuple[str, ...],
     index: str | None,
     model: tuple[str, str] | None,
     backend: str | None,
+    tools: tuple[str, ...],
 ) -> None:
     """Serve the Model Context Protocol on stdin and stdout.
 
@@ -31,7 +33,7 @@ def mcp(
     """
     if find_spec("mcp") is None:
         raise SettingsError('MCP needs its extra: pip install "hoptrail[mcp]"')
-    settings = settings_for(backend, model)
+    settings = settings_for(backend, model, tools=tools or None)
     from hoptrail.cli.wire import Wire
 
     if sys.stdin.isatty():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from hoptrail.cli.choice import documents_options, model_options, settings_for
+from hoptrail.cli.choice import documents_options, model_options, settings_for, tool_option
 from hoptrail.cli.failure import Interrupted
 from hoptrail.errors import SettingsError
 
@@ -28,6 +28,7 @@ class Flags(TypedDict):
     index: str | None
     model: tuple[str, str] | None
     backend: str | None
+    tools: tuple[str, ...]
     allow_host: tuple[str, ...]
     allow_origin: tuple[str, ...]
     access_log: bool
@@ -44,6 +45,7 @@ class Flags(TypedDict):
 )
 @documents_options
 @model_options
+@tool_option
 @click.option(
     "--allow-host", multiple=True, metavar="NAME", help="Answer to this name too, as a proxy's."
 )
@@ -80,7 +82,7 @@ def serve(**flags: Unpack[Flags]) -> None:
 
 
 def _settings(flags: Flags) -> Settings:
-    settings = settings_for(flags["backend"], flags["model"])
+    settings = settings_for(flags["backend"], flags["model"], tools=flags["tools"] or None)
     added = {
         "allowed_hosts": (*settings.allowed_hosts, *flags["allow_host"]),
         "allowed_origins": (*settings.allowed_origins, *flags["allow_origin"]),

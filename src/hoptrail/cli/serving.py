@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import click
@@ -46,12 +47,22 @@ class Serving:
         await self._server.serve(sockets=[self._listener])
 
     async def _tell(self) -> None:
-        """Say on stderr where the server listens, and what is up."""
-        click.echo(f"Hoptrail listens at {address_of(self._listener)}", err=True)
-        for found in await self._trail.assembly.router.availability():
-            click.echo(plain(_line(found)), err=True)
+        """Say on stderr where the server listens, what is up, and what it answers from."""
+        assembly = self._trail.assembly
+        doors = f"OpenAI's API: /v1 · MCP: {_MCP} · every route: /openapi.json"
+        click.echo(f"Hoptrail listens at {address_of(self._listener)}  ({doors})", err=True)
+        backends = await assembly.router.availability()
+        documents = assembly.parts.documents or "none (--docs PATH names some)"
+        for line in (*map(_line, backends), f"documents: {documents}"):
+            click.echo(plain(f"  {line}"), err=True)
+        if not any(found.up and found.backend != "extractive" for found in backends):
+            click.echo(_DEGRADED, err=True)
+
+
+_MCP = "/mcp" if find_spec("mcp") else 'off, pip install "hoptrail[mcp]"'
+_DEGRADED = "! no language model is up: `hoptrail doctor` says what each backend lacks"
 
 
 def _line(found: Availability) -> str:
     name = f"{found.backend}:{found.model}" if found.model else found.backend
-    return f"  {name}: {found.state}" + (f" ({found.detail})" if found.detail else "")
+    return f"{name}: {found.state}" + (f" ({found.detail})" if found.detail else "")

@@ -174,6 +174,7 @@ export interface Step {
   evidence: StepEvidence[];
   context_steps: ContextStep[];
   attempts: Attempt[];
+  tools: Pick<ToolUse, "tool" | "arguments" | "output" | "passage_id" | "error" | "ms">[];
   warnings: string[];
 }
 

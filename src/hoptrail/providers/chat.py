@@ -271,6 +271,9 @@ class ChatModelBackend(Backend):
             raise self.invalid(str(error)) from error
         except httpx.HTTPError as error:
             raise self.unavailable(f"the connection broke ({error})") from error
+        except UnicodeEncodeError as error:
+            why = "a message holds half of a surrogate pair, which no request can carry"
+            raise RequestRefused(why, backend=self.name, model=self.model) from error
         except _UNREADABLE as error:
             raise self.invalid(f"unreadable answer ({type(error).__name__})") from error
 

@@ -212,7 +212,7 @@ async def _readable(record: SpaceRecord, embedder: CorpusEmbedder) -> bool:
 
 def _nothing_to_read(skipped: Sequence[Skip]) -> str:
     if not skipped:
-        return "there is no document to ingest"
+        return "there is no document to ingest: no file is there"
     path, reason = skipped[0]
     rest = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
     return f"no document can be read; skipped {path} ({reason}){rest}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from hoptrail.evidence import Citation
 from hoptrail.trace import StepStatus, Usage
@@ -39,6 +39,17 @@ class AttemptBody(BaseModel):
     ms: float
 
 
+class ToolBody(BaseModel):
+    """One call of a tool; what it gave is the passage ``passage_id``, or else there is an error."""
+
+    tool: str
+    arguments: dict[str, JsonValue]
+    output: str
+    passage_id: str
+    error: str
+    ms: float
+
+
 class StepBody(BaseModel):
     """One step: which backend answered it, and in which embedding space its passages were found."""
 
@@ -57,6 +68,7 @@ class StepBody(BaseModel):
     evidence: list[EvidenceBody]
     context_steps: list[ContextBody]
     attempts: list[AttemptBody]
+    tools: list[ToolBody]
     warnings: list[str]
 
 

@@ -39,7 +39,7 @@ class Authorisation:
         if not (same and scheme.lower() == b"bearer"):
             raise Refusal(
                 401,
-                "this server asks for a token",
+                "the token is not this server's" if given else "this server asks for a token",
                 "send the header `Authorization: Bearer ...` with its HOPTRAIL_API_TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )

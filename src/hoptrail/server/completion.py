@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
+from hoptrail.answer import caveat
 from hoptrail.errors import AnswerTorn
 from hoptrail.events import (
     AnswerRestarted,
@@ -135,7 +136,7 @@ def completion(heading: Heading, trace: Trace) -> Completion:
     steps = trace.steps if heading.steps else []
     lines = [line for step in steps for line in _whole_step(step)]
     reasoning = {heading.reasoning_field: _BETWEEN_LINES.join(lines)} if lines else {}
-    message = CompletionMessage(content=trace.answer + sources(trace.citations), **reasoning)
+    message = CompletionMessage(content=trace.answer + _footer(trace), **reasoning)
     return Completion(
         id=heading.id,
         created=heading.created,
@@ -194,11 +195,11 @@ class Chunks:
 
     def _end(self, trace: Trace) -> Iterator[Chunk]:
         if self._torn is not None:
-            whole = trace.answer + sources(trace.citations)
+            whole = trace.answer + _footer(trace)
             raise AnswerTorn(self._torn.why, trace.run_id, whole)
         if not self._answered:  # an answer that nobody had to write, or an abstention
             yield from self._content(trace.answer)
-        yield from self._content(sources(trace.citations))
+        yield from self._content(_footer(trace))
         self.complete = True
         yield {
             **self._chunk({}, _finish_reason(trace)),
@@ -222,6 +223,12 @@ class Chunks:
             "model": self._heading.model,
             "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
         }
+
+
+def _footer(trace: Trace) -> str:
+    """Give what stands below an answer: its sources, and whether a language model is behind it."""
+    note = caveat(trace)
+    return sources(trace.citations) + (f"\n\n{note}" if note else "")
 
 
 def sources(citations: Iterable[Citation]) -> str:

@@ -84,8 +84,11 @@ async def welcome() -> Welcome:
         "openapi": "/openapi.json",
         "health": "/healthz",
         "readiness": "/readyz",
+        "ask": "/reasoning/multi-hop",
         "runs": "/runs",
         "models": "/v1/models",
+        "memory": "/memory",
+        "client": "/client/hoptrail.js",
     }
     return Welcome(version=version("hoptrail"), links=links)
 

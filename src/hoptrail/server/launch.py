@@ -28,7 +28,9 @@ from hoptrail.server.served import Served
 
 RECEIPT_SECONDS = 8.0
 """How long a request may take to arrive, headers and body."""
-KEEP_ALIVE_SECONDS = 5
+KEEP_ALIVE_SECONDS = 20
+"""Longer than clients keep a connection (httpx and undici: 5 s): whoever closes first must not be
+the one who cannot know that the next request is on its way."""
 DRAIN_SECONDS = 10.0
 """How long runs under way may go on when the server is being stopped."""
 CLOSING_SECONDS = 2

@@ -78,6 +78,10 @@ _WHY = {
 }
 
 
+_PHRASES = {413: "content too large", 414: "uri too long", 422: "unprocessable content"}
+"""Statuses that Python 3.13 calls otherwise than 3.12: a type is a promise."""
+
+
 class ProblemDetail(BaseModel):
     """What went wrong. ``fix`` says what to do, ``retry_after`` when to ask again.
 
@@ -114,12 +118,18 @@ class Refusal(Exception):
     @property
     def problem(self) -> Problem:
         """The JSON of it."""
-        kind = HTTPStatus(self.status).phrase.lower().replace(" ", "_").replace("-", "_")
-        return Problem(error=ProblemDetail(type=kind, message=str(self), fix=self.fix))
+        return Problem(
+            error=ProblemDetail(type=_type_of(self.status), message=str(self), fix=self.fix)
+        )
 
     def response(self) -> JSONResponse:
         """Give what the client gets."""
         return JSONResponse(self.problem.model_dump(), self.status, self.headers)
+
+
+def _type_of(status: int) -> str:
+    phrase = _PHRASES.get(status) or HTTPStatus(status).phrase
+    return phrase.lower().replace(" ", "_").replace("-", "_")
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -187,7 +197,8 @@ async def _of_http(request: Request, error: HTTPException) -> JSONResponse:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = _methods(request)
-    return Refusal(error.status_code, str(error.detail).lower(), headers=headers).response()
+    fix = "`GET /openapi.json` lists every route" if error.status_code in (404, 405) else None
+    return Refusal(error.status_code, str(error.detail).lower(), fix, headers).response()
 
 
 async def _of_gone(_request: Request, _gone: ClientGone) -> Response:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hoptrail.errors import HoptrailError
 from hoptrail.events import AnswerRestarted, AnswerText, RunFinished
+from hoptrail.evidence import Citation
 from hoptrail.run import new_run_id
 from hoptrail.server.event_stream import EventStream, Frame, failure_frame, frame
 from hoptrail.server.gone import cancelled_when_gone
@@ -118,12 +119,15 @@ class RedixReply(BaseModel):
     backend: str = Field(examples=["huggingface"])
     model: str | None = Field(examples=["openai/gpt-oss-20b"])
     degraded: bool
+    abstained: bool
     run_id: str = Field(examples=["20261122-091500-4f2a9c"])
     thread_id: str | None = Field(examples=["kitchen"])
+    citations: list[Citation] = Field(description="The sources, in the order of the marks")
     remembered: list[str] = Field(description="What of it is kept", examples=[[]])
     recalled: list[str] = Field(
         description="Facts that the answer could use", examples=[["My cat is called Ofelie."]]
     )
+    warnings: list[str]
 
 
 @routes.post(
@@ -137,8 +141,9 @@ class RedixReply(BaseModel):
                 "text/event-stream": {
                     "schema": {"type": "string"},
                     "example": 'data: {"text":"Ofelie."}\n\ndata: {"done":true,"backend":'
-                    '"huggingface","model":"openai/gpt-oss-20b","degraded":false,"run_id":'
-                    '"20261122-091500-4f2a9c","thread_id":null,"remembered":[],"recalled":[]}\n\n',
+                    '"huggingface","model":"openai/gpt-oss-20b","degraded":false,"abstained":false,'
+                    '"run_id":"20261122-091500-4f2a9c","thread_id":null,"citations":[],'
+                    '"remembered":[],"recalled":[],"warnings":[]}\n\n',
                 }
             },
         },
@@ -198,8 +203,11 @@ def _reply(trace: Trace, thread: str | None) -> RedixReply:
         backend=calls[-1].backend if calls else "memory",
         model=calls[-1].model if calls else None,
         degraded=trace.degraded,
+        abstained=trace.abstained,
         run_id=trace.run_id,
         thread_id=thread,
+        citations=trace.citations,
         remembered=[str(use.arguments["text"]) for use in kept if not use.error],
         recalled=[fact.answer for step in trace.steps for fact in step.earlier],
+        warnings=[*trace.warnings, *(each for step in trace.steps for each in step.warnings)],
     )

@@ -11,10 +11,12 @@ import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from hoptrail.errors import SettingsError
 from hoptrail.server.problems import Refusal
 
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?"
 _HOST = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|{_NAME})(?::[0-9]{{1,5}})?")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _FIX_HOST = "start the server with `--allow-host NAME`, or set HOPTRAIL_ALLOWED_HOSTS"
 _FIX_ORIGIN = "start the server with `--allow-origin URL`, or set HOPTRAIL_ALLOWED_ORIGINS"
 
@@ -29,12 +31,15 @@ class Visitors:
 
     ``bound`` is the address it listens at. At a loopback address its own names are localhost
     and loopback addresses; elsewhere every address is, because only names can be rebound.
+
+    Raises:
+        SettingsError: one of the hosts or origins is none.
     """
 
     def __init__(self, bound: str, hosts: Collection[str], origins: Collection[str]) -> None:
         self._local = is_loopback(bound)
-        self._hosts = frozenset(_name(host) for host in hosts)
-        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+        self._hosts = frozenset(map(_host, hosts))
+        self._origins = frozenset(map(_origin, origins))
 
     def check_host(self, given: list[bytes]) -> str:
         """Give the Host of a request, in lower case.
@@ -73,6 +78,25 @@ class Visitors:
     def _is_ours(self, name: str) -> bool:
         own = is_loopback(name) if self._local else name == "localhost" or _is_address(name)
         return own or name in self._hosts
+
+
+def _host(given: str) -> str:
+    if not _HOST.fullmatch(given):
+        raise SettingsError(
+            f"{given!r} is no host name (--allow-host, HOPTRAIL_ALLOWED_HOSTS): write example.com"
+        )
+    return _name(given)
+
+
+def _origin(given: str) -> str:
+    origin = given.lower().rstrip("/")
+    scheme, _, place = origin.partition("://")
+    if not (_SCHEME.fullmatch(scheme) and _HOST.fullmatch(place)):
+        raise SettingsError(
+            f"{given!r} is no origin of web pages (--allow-origin, HOPTRAIL_ALLOWED_ORIGINS): "
+            "write https://example.com"
+        )
+    return origin
 
 
 def _name(host: str) -> str:

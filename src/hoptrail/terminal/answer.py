@@ -76,7 +76,7 @@ def print_hints(err: Console, answer: Answer) -> None:
 
 def _hints(answer: Answer) -> Iterator[str]:
     if answer.degraded:
-        yield "degraded: not all of this answer is a language model's; `hoptrail doctor` says why"
+        yield "degraded: not all of this answer is a language model's; `hoptrail doctor` helps"
     if answer.abstained and not answer.trace.documents:
         yield "there were no documents to answer from: `--docs PATH` names some"
     spent_out = answer.stop_reason.removeprefix("budget:")

@@ -32,6 +32,7 @@ from hoptrail.request import (
 )
 
 MODEL_NAME = "extractive-1"
+_MOST_LOOK_UPS = 8
 
 
 class ExtractiveBackend(Backend):
@@ -130,11 +131,17 @@ def chat_reply(request: ChatRequest, similarity: Similarity | None = None) -> st
     """
     if not _QUESTION.search(request.question):
         return _NO_MODEL
-    found = read(request.question, request.evidence, similarity)
+    found = _looked_up(request, similarity)
     fact = request.facts[0] if request.facts else ""
     if fact and (_OF_ONESELF.search(request.question) or not found):
         return f"You told me: “{fact}”"
     return f"{found.answer} [{found.passage}]" if found else _NO_MODEL
+
+
+def _looked_up(request: ChatRequest, similarity: Similarity | None) -> Finding | None:
+    # A question of several look-ups would get the answer of its first one.
+    is_one = len(split(request.question, _MOST_LOOK_UPS).steps) == 1
+    return read(request.question, request.evidence, similarity) if is_one else None
 
 
 _QUESTION = re.compile(
@@ -144,10 +151,11 @@ _QUESTION = re.compile(
 )
 _OF_ONESELF = re.compile(r"\b(?:i|my|me|mine|myself|we|our|us)\b", re.IGNORECASE)
 _NO_MODEL = """\
-No answer can be given: no language model is up.
+No answer can be given: no language model answered.
 
 I can read documents and repeat what you told me, and neither says it. For a conversation start \
-Ollama (`ollama serve`) or set HF_TOKEN for Hugging Face; `hoptrail doctor` says what is missing."""
+Ollama (`ollama serve`) or set HF_TOKEN for Hugging Face; `hoptrail doctor` says what is missing. \
+A question that takes several look-ups is for `hoptrail ask`."""
 
 
 def _steps_json(steps: Sequence[str]) -> str:

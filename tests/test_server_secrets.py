@@ -1,0 +1,117 @@
+"""Keys are in no answer of any route, in no log line and in no file, whatever goes wrong."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.routing import Route
+
+from hoptrail.journal import Journal
+from tests import two_hops
+from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply
+from tests.serving import Server, served
+
+CANARY = "canary"
+HF_TOKEN = f"hf_{CANARY}0123456789abcdef"
+API_TOKEN = f"{CANARY}-of-the-door"
+HEADERS = {"Authorization": f"Bearer {API_TOKEN}"}
+QUERY = {"user": "anna"}
+
+
+def echo(request: ChatRequest) -> Reply:
+    """Fail as a backend that repeats the key that it was sent."""
+    raise RuntimeError(f"bad key {request.headers['authorization']}")
+
+
+FAULTS: dict[str, Fault | None] = {
+    "healthy": None,
+    "echo": None,
+    "401": Fault("bad_token"),
+    "402": Fault("out_of_credit"),
+    "429": Fault("rate_limit"),
+    "500": Fault("server_error_html"),
+    "loading": Fault("loading"),
+    "redirect": Fault("redirect_off_host"),
+    "reset": Fault("close"),
+    "cut": Fault("stream_reset", after=1),
+    "garbage": Fault("garbage_json"),
+}
+
+
+@pytest.fixture(params=FAULTS)
+def server(
+    request: pytest.FixtureRequest, provider: LoopbackProvider, tmp_path: Path
+) -> Iterator[Server]:
+    """A server whose Hugging Face fails in one way; nobody else is asked."""
+    side = provider.huggingface
+    side.respond = echo if request.param == "echo" else two_hops.respond
+    side.fault = side.embed_fault = FAULTS[request.param]
+    docs = two_hops.write_documents(tmp_path / "docs")
+    flags: dict[str, Any] = {"token": HF_TOKEN, "api_token": API_TOKEN, "embedders": "huggingface"}
+    with served(provider, docs=docs, backends="huggingface", **flags) as it:
+        yield it
+    side.unexpected.clear()
+
+
+def examples(server: Server) -> Iterator[httpx.Request]:
+    """Give a request for each operation, as its document has it, and for what it leaves out."""
+    document = server.http.get("/openapi.json", headers=HEADERS).json()
+    bodies = {}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            bodies[method.upper(), path] = _example(operation, document)
+    for route in server.app.routes:
+        assert isinstance(route, Route)
+        for method in route.methods or {"GET", "POST", "DELETE"}:
+            path = route.path.replace("{run_id}", "mine").replace("{model:path}", "x")
+            body = bodies.get((method, route.path.replace(":path", "")))
+            yield server.http.build_request(method, path, params=QUERY, json=body, headers=HEADERS)
+
+
+def _example(operation: dict[str, Any], document: dict[str, Any]) -> Any:
+    if "requestBody" not in operation:
+        return None
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    fields = schema["properties"]
+    told = {name: fields[name]["examples"][0] for name in schema.get("required", ())}
+    return schema["examples"][0] if "examples" in schema else told
+
+
+def answers(server: Server) -> Iterator[httpx.Response]:
+    """Ask everything rightly, without the token, with another one, and with a broken body."""
+    for asked in examples(server):
+        yield server.http.send(asked)
+        for token in ({}, {"authorization": f"Bearer {API_TOKEN}x"}):
+            headers = {**asked.headers, "authorization": "", **token}
+            yield server.http.request(
+                asked.method, asked.url, headers=headers, content=asked.content
+            )
+        yield server.http.request(asked.method, asked.url, headers=asked.headers, content=b"{")
+
+
+def test_keys_are_nowhere_but_in_requests(
+    server: Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    mine = {"question": two_hops.QUESTION, "run_id": "mine"}
+    server.http.post("/reasoning/multi-hop", json=mine, headers=HEADERS)
+    told = [f"{answer.headers} {answer.text}" for answer in answers(server)]
+    assert len(told) > 100
+    with monkeypatch.context() as broken:
+        broken.setattr(Journal, "runs", None)
+        fault = server.http.get("/runs", headers=HEADERS)
+    assert fault.status_code == 500
+    out, err = capfd.readouterr()
+    assert "Traceback" in err + caplog.text
+    kept = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    assert kept
+    assert CANARY not in "".join([*told, fault.text, out, err, caplog.text])
+    assert not any(CANARY.encode() in content for content in kept)
