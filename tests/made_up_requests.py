@@ -46,10 +46,10 @@ def make_up_requests(url: str, headers: Mapping[str, str], folder: Path, example
     how = ["--max-examples", str(examples)] if examples else ["--generation-deterministic"]
     kept = [f"--report-{kind}-path={folder}/{kind}" for kind in ("json", "ndjson")]
     sent = [f"--header={name}: {value}" for name, value in headers.items()]
+    command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIGURATION}", "run"]
+    options = ["--checks=all", "--continue-on-failure", "--no-shrink", "--report=json,ndjson"]
     done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIGURATION}", "run"]
-        + [f"{url}/openapi.json", f"--phases={phases}", "--continue-on-failure", "--no-shrink"]
-        + ["--report=json,ndjson", "--checks=all", *how, *kept, *sent],
+        [*command, f"{url}/openapi.json", f"--phases={phases}", *options, *how, *kept, *sent],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import create_retriever_tool
 
-from hoptrail import Hoptrail, RetrievalError, load_settings
+from hoptrail import Hoptrail, HoptrailError, RetrievalError, load_settings
 from hoptrail.evidence import Citation, Passage
 from hoptrail.evidence_retriever import evidence_of
 from hoptrail.trace import StepTrace, Trace, TracedEvidence
@@ -45,6 +45,18 @@ async def test_one_search_gives_the_best_passages(trail: Hoptrail) -> None:
     assert document.metadata["mode"] == "hybrid"
     assert document.metadata["space"]
     assert document.metadata["id"] == document.id
+
+
+async def test_one_trail_retrieves_for_another_without_a_loss(trail: Hoptrail) -> None:
+    question = "Where was Franz Kafka born?"
+    other = Hoptrail(retriever=trail.as_retriever(k=3), settings=offline())
+    search, same = trail.assembly.parts.search, other.assembly.parts.search
+    assert search is not None
+    assert same is not None
+    found, again = await search(question, 3), await same(question, 3)
+    assert [each.passage for each in again.evidence] == [each.passage for each in found.evidence]
+    assert [each.score for each in again.evidence] == [each.score for each in found.evidence]
+    other.close()
 
 
 async def test_both_doors_give_the_same(trail: Hoptrail) -> None:
@@ -102,6 +114,12 @@ def test_without_documents_it_says_how_to_give_some(multi_hop: bool) -> None:
     with pytest.raises(RetrievalError, match=r"docs=.*HOPTRAIL_DOCS"):
         trail.as_retriever(multi_hop=multi_hop)
     trail.close()
+
+
+@pytest.mark.parametrize("multi_hop", [False, True])
+def test_no_passages_cannot_be_asked_for(trail: Hoptrail, multi_hop: bool) -> None:
+    with pytest.raises(HoptrailError, match="k=0"):
+        trail.as_retriever(0, multi_hop=multi_hop)
 
 
 def test_documents_that_are_not_there_are_an_error(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from langchain_core.retrievers import BaseRetriever
 from hoptrail.embeddings import EmbedderChain, HashEmbedder
 from hoptrail.errors import IndexDamaged, RetrievalError
 from hoptrail.evidence import Retrieval
-from hoptrail.retrieval.external import ExternalIndex, as_langchain_retriever
+from hoptrail.retrieval.external import ExternalIndex
 from hoptrail.retrieval.index import Index
 from hoptrail.retrieval.ingest import ingest
 from hoptrail.retrieval.store import FILE_NAME, FORMAT
@@ -259,23 +259,6 @@ async def test_any_langchain_retriever_takes_the_place_of_the_index() -> None:
 async def test_a_failing_retriever_is_a_retrieval_error() -> None:
     with pytest.raises(RetrievalError, match="Fixed failed: ValueError: no such thing"):
         await ExternalIndex(Fixed(documents=[])).search("fail")
-
-
-async def test_an_index_is_a_langchain_retriever(index: Index, chain: EmbedderChain) -> None:
-    retriever = as_langchain_retriever(index, chain, k=2)
-    found = await retriever.ainvoke("Beethoven")
-    assert found[0].id == "bonn"
-    assert found[0].metadata["source"] == "c.jsonl"
-    assert found[0].metadata["relevance_score"] > 0
-    assert await asyncio.to_thread(retriever.invoke, "Beethoven") == found
-    assert retriever.invoke("Beethoven") == found
-
-
-async def test_an_index_goes_round_through_langchain(index: Index, chain: EmbedderChain) -> None:
-    direct = await index.search("Beethoven", k=3, embedders=chain)
-    around = await ExternalIndex(as_langchain_retriever(index, chain, k=3)).search("Beethoven", k=3)
-    assert [one.passage for one in around.evidence] == [one.passage for one in direct.evidence]
-    assert [one.score for one in around.evidence] == [one.score for one in direct.evidence]
 
 
 async def test_a_tiny_corpus_has_scores_that_say_something(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 
@@ -204,3 +204,21 @@ async def test_an_owned_stream_passes_its_error_on() -> None:
     async with opened() as runs:
         with pytest.raises(HoptrailError, match="broken"):
             await anext(runs.own(script.events()))
+
+
+async def test_a_run_in_which_something_failed_earlier_can_be_stopped() -> None:
+    async def failing() -> None:
+        raise ValueError
+
+    async def events() -> AsyncGenerator[Event, None]:
+        with suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(failing())
+        yield AnswerText("a")
+        await asyncio.sleep(3600)
+
+    async with opened() as runs:
+        async with aclosing(runs.start("r", events()).follow()) as told:
+            assert await anext(told)
+        await settled()
+        assert not len(runs)

@@ -27,7 +27,8 @@ from hoptrail import Hoptrail, load_settings
 from hoptrail.errors import TooManyRuns
 from hoptrail.events import Event, PlanFinished, PlanRestarted, StepFinished, StepPlanned
 from hoptrail.journal import Journal
-from hoptrail.mcp_server import Events, McpEndpoint, _Progress, build_mcp_server
+from hoptrail.mcp_server import Events, _Progress, build_mcp_server
+from hoptrail.mcp_transport import McpEndpoint
 from hoptrail.testing import step_reply
 from hoptrail.trace import StepTrace, read_trace
 from tests import two_hops

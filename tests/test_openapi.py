@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
+from hoptrail.server.answer_body import AnswerBody, StepBody
 from tests import two_hops
 from tests.made_up_requests import make_up_requests
 from tests.providers import ChatRequest, LoopbackProvider, Reply
@@ -83,6 +84,13 @@ def test_every_body_has_an_example(document: dict[str, Any]) -> None:
             assert whole or (told and all("examples" in each for each in told)), name
 
 
+def test_an_answer_has_the_fields_that_are_declared(server: Server) -> None:
+    body = {"question": two_hops.QUESTION}
+    told = server.http.post("/reasoning/multi-hop", json=body, headers=HEADERS).json()
+    assert set(told) == set(AnswerBody.model_fields)
+    assert set(told["steps"][0]) == set(StepBody.model_fields)
+
+
 def test_without_a_token_the_document_asks_for_none(tmp_path: Path) -> None:
     with served(home=tmp_path) as server:
         document = server.http.get("/openapi.json").json()
@@ -98,7 +106,7 @@ def test_what_is_made_up_from_the_document_is_answered_as_it_says(
     """Both backends are up: whatever is answered 500 or more is a fault."""
     examples = pytestconfig.getoption("--api-examples")
     outcome = make_up_requests(server.url, HEADERS, tmp_path, examples)
-    print(f"\n{outcome.table}")
+    print(f"\n{outcome.table}")  # noqa: T201 # `make api` shows it
     assert not outcome.failures, outcome.told
     for name, _ in operations(document):
         met = outcome.statuses[name.partition(" ")[0].upper() + name[name.index(" ") :]]

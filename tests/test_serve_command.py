@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,6 +17,7 @@ import pytest
 from hoptrail.journal import Journal
 from tests import two_hops
 from tests.providers import ChatRequest, LoopbackProvider, Reply
+from tests.raw import connected, post
 
 ASK = "/reasoning/multi-hop"
 BODY = {"question": two_hops.QUESTION, "run_id": "mine"}
@@ -53,6 +54,8 @@ def test_it_says_where_it_listens_and_what_is_up(
     with serving(provider, "--docs", str(docs)) as (process, url):
         assert process.stderr is not None
         assert "ollama:qwen3:8b: up" in process.stderr.readline()
+        told = iter(process.stderr.readline, "")
+        assert next(line for line in told if "documents:" in line) == f"  documents: {docs}\n"
         assert httpx.get(f"{url}/healthz").status_code == 200
         assert httpx.post(f"{url}{ASK}", json=BODY, timeout=20).json()["short_answer"] == "Prague"
         process.send_signal(signal.SIGTERM)
@@ -192,3 +195,39 @@ def test_a_client_that_leaves_is_no_error_in_the_log(
         assert process.wait(20) == 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells no sizes")
+def test_fifty_clients_that_read_nothing_cost_little_memory(
+    provider: LoopbackProvider, tmp_path: Path
+) -> None:
+    """Six megabytes are on their way to each, and are not kept for those who do not take them."""
+    long = Reply(("x" * 64_000 + " ") * 100, token_delay=0.1)
+    two_hops.serve(provider)
+    docs = two_hops.write_documents(tmp_path / "docs")
+    with serving(provider, "--docs", str(docs)) as (process, url), ExitStack() as clients:
+        assert httpx.post(f"{url}{ASK}", json=BODY, timeout=20).status_code == 200
+        before = most = resident_megabytes(process)
+        provider.ollama.respond = lambda call: (
+            long if two_hops.kind_of(call) == "synthesis" else two_hops.respond(call)
+        )
+        for _ in range(50):
+            client = connected(int(url.rpartition(":")[2]), receive_buffer=4096)
+            clients.enter_context(client)
+            client.sendall(post(ASK, {"question": two_hops.QUESTION, "stream": True}))
+        asked = 4 * 51
+        until = time.monotonic() + 30
+        while len(provider.ollama.chats) < asked or provider.in_flight:
+            assert time.monotonic() < until
+            most = max(most, resident_megabytes(process))
+            time.sleep(0.02)
+        print(before, most)
+        assert most - before < 200
+        answers = [call for call in provider.ollama.chats if two_hops.kind_of(call) == "synthesis"]
+        assert all(call.cancelled for call in answers[1:])
+
+
+def resident_megabytes(process: subprocess.Popen[str]) -> float:
+    """Give the memory of a process."""
+    told = Path(f"/proc/{process.pid}/status").read_text("ascii")
+    return int(told.partition("VmRSS:")[2].split()[0]) / 1024

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import mmap
-import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -239,21 +238,6 @@ def test_ready_says_how_each_backend_and_embedder_stands(server: Server) -> None
     assert told["embedders"][0]["backend"] == "hash"
 
 
-def test_secrets_are_in_no_answer(provider: LoopbackProvider, tmp_path: Path) -> None:
-    two_hops.serve(provider)
-    secrets: dict[str, Any] = {"token": "hf_canary_0123456789", "api_token": "canary-of-the-door"}
-    docs = two_hops.write_documents(tmp_path / "docs")
-    with served(provider, docs=docs, backends="huggingface,ollama", **secrets) as server:
-        headers = {"Authorization": f"Bearer {secrets['api_token']}"}
-        texts = [server.http.get(p, headers=headers).text for p in ("/", "/readyz", "/runs")]
-        provider.huggingface.token = "another"
-        texts.append(server.http.post(ASK, headers=headers, json={"question": "Who?"}).text)
-        texts += [str(server.http.get("/runs").headers), server.http.get("/runs").text]
-        run_id = server.http.get("/runs", headers=headers).json()["runs"][0]["run_id"]
-        texts.append(server.http.get(f"/runs/{run_id}/trace.json", headers=headers).text)
-    assert not re.findall("canary", "".join(texts))
-
-
 @pytest.mark.anyio
 @pytest.mark.timeout(180)
 async def test_two_hundred_runs_at_a_time_are_all_told_whole(
@@ -275,11 +259,13 @@ async def test_two_hundred_runs_at_a_time_are_all_told_whole(
     provider.ollama.respond = respond
     most: list[int] = []
     before = resident_megabytes()
-    async with httpx.AsyncClient(base_url=server.url, timeout=150, limits=NO_LIMITS) as client:
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(watch())
-            answers = await asyncio.gather(*map(ask, range(200)))
-            watching.cancel()
+    async with (
+        httpx.AsyncClient(base_url=server.url, timeout=150, limits=NO_LIMITS) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        watching = group.create_task(watch())
+        answers = await asyncio.gather(*map(ask, range(200)))
+        watching.cancel()
     # The clients' and the provider's own share is in it.
     assert resident_megabytes() - before < 200
     assert max(most) > 180

@@ -35,9 +35,8 @@ def test_whoever_leaves_in_any_way_at_any_moment_by_any_door_leaves_nothing(
     asked = server.http.post("/reasoning/multi-hop", json={"question": two_hops.QUESTION})
     assert asked.json()["short_answer"] == "Prague"
     books, storm = Books(server, provider), cases(pytestconfig.getoption("--disconnects"))
-    for row in let_loose(books, storm):
-        print(f"\n{row}", end="")
-    print("\n", *by_door(storm), sep="\n")
+    for row in (*let_loose(books, storm), *by_door(storm)):
+        print(row)  # noqa: T201 # `make storm` shows it
     spare = {"descriptors": SPARE_DESCRIPTORS}
     wait_for(lambda: all(left <= spare.get(what, 0) for what, left in books.left().items()))
     for case in storm:

@@ -1,6 +1,8 @@
 """The transport under httpx: its exceptions, its connections, and the pieces it gives."""
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 import time
@@ -55,7 +57,7 @@ async def test_nobody_there_is_a_connect_error(
 ) -> None:
     """A refused connection is told apart from one that broke."""
     provider.ollama.stop()
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(httpx.ConnectError, match=rf":\d+: {os.strerror(errno.ECONNREFUSED)}$"):
         await client.post("/api/chat", json=BODY)
 
 

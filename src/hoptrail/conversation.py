@@ -2,12 +2,12 @@
 
     START -> recall -> reply -> remember -> END
       |                                      ^
-      +---> obey ----------------------------+   "remember that …", "forget …"
+      +---> fulfil --------------------------+   "remember that …", "forget …"
 
 One turn is one run: it has an id, a budget, a journal and a trace of one step. ``recall`` gathers
 facts and passages, ``reply`` has the answer written, ``remember`` keeps what the message said of
 who wrote it: never what the model said. What a message asks of memory itself is done by
-``obey``, and told exactly: a model would claim to have forgotten.
+``fulfil``, and told exactly: a model would claim to have forgotten.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def build_conversation(
     """Give the conversation graph, not yet compiled: whoever runs it chooses the checkpointer."""
     talk = Conversation(parts, memory_of)
     graph = StateGraph(State, input_schema=Messages, output_schema=Spoken)
-    for node in (talk.recall, talk.reply, talk.remember, talk.obey):
+    for node in (talk.recall, talk.reply, talk.remember, talk.fulfil):
         graph.add_node(node.__name__, AnyNode(node))
-    graph.add_conditional_edges(START, Route(talk.who_is_asked), ["recall", "obey"])
+    graph.add_conditional_edges(START, Route(talk.who_is_asked), ["recall", "fulfil"])
     graph.add_edge("recall", "reply")
     graph.add_edge("reply", "remember")
     graph.add_edge("remember", END)
-    graph.add_edge("obey", END)
+    graph.add_edge("fulfil", END)
     return graph
 
 
@@ -84,7 +84,7 @@ class Conversation:
     def who_is_asked(self, state: State) -> str:
         """Let memory itself do what a message asks of it; anything else is answered."""
         asked = intent_of(_question(state["messages"]))
-        return "obey" if asked is not None and _user() else "recall"
+        return "fulfil" if asked is not None and _user() else "recall"
 
     async def recall(self, state: State, tell: Tell) -> dict[str, object]:
         """Open the turn; gather the facts and passages that its message needs."""
@@ -110,11 +110,11 @@ class Conversation:
             await turn.finish()
         return {**output_of(turn.run), "live": None}
 
-    async def obey(self, state: State, tell: Tell) -> dict[str, object]:
+    async def fulfil(self, state: State, tell: Tell) -> dict[str, object]:
         """Do what the message asks of memory, and say what was done."""
         turn = await self._open(named_run(), state, tell)
         async with turn.run.guarded():
-            await turn.obey()
+            await turn.fulfil()
             await turn.finish()
         return {"messages": [turn.message()], **output_of(turn.run), "live": None}
 

@@ -26,8 +26,9 @@ Find = Callable[[str], Coroutine[Any, Any, list[Document]]]  # Any: send and yie
 class EvidenceRetriever(BaseRetriever):
     """Gives the documents that ``find`` finds for a question; `searching` and `asking` make one.
 
-    The metadata of each: ``id``, ``source``, ``title``, ``score``, ``rank``, the ``mode`` of the
-    search and the embedding ``space`` it used; of a question also ``step`` and ``cited``.
+    The metadata of each: ``id``, ``source``, ``start_index`` (where it stands in that),
+    ``title``, ``score``, ``rank``, the ``mode`` of the search and the embedding ``space`` it
+    used; of a question also ``step`` and ``cited``.
     """
 
     find: Find = Field(exclude=True, repr=False)
@@ -120,6 +121,7 @@ def _document(evidence: Evidence, **metadata: object) -> Document:
         metadata={
             "id": passage.id,
             "source": passage.source,
+            "start_index": passage.start,
             "title": passage.title,
             "score": evidence.score,
             "rank": evidence.rank,

@@ -18,8 +18,8 @@ from typing import Annotated
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.graph import END, START, StateGraph
 
-from hoptrail.choosing import Choice, choose_step, chosen_steps
 from hoptrail.errors import HoptrailError
+from hoptrail.next_step import Choice, choose_step, chosen_steps
 from hoptrail.nodes import (
     Answered,
     AnyNode,

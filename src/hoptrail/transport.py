@@ -109,6 +109,8 @@ def _as_httpx(request: httpx.Request) -> Iterator[None]:
         raise httpx.ConnectError(reason, request=request) from error
     except aiohttp.InvalidURL as error:
         raise httpx.UnsupportedProtocol(str(error), request=request) from error
+    except aiohttp.ClientPayloadError as error:
+        raise httpx.RemoteProtocolError("the body broke off", request=request) from error
     except (aiohttp.ClientError, OSError) as error:
         raise httpx.RemoteProtocolError(str(error), request=request) from error
 

@@ -21,9 +21,9 @@ from hoptrail.characters import whole
 from hoptrail.citations import citations_for
 from hoptrail.context import gather_context
 from hoptrail.events import AnswerText, StepFinished, ToolUsed
+from hoptrail.fulfilment import fulfilled
 from hoptrail.intent import intent_of, said_of_oneself
 from hoptrail.memory import Memory
-from hoptrail.obedience import obeyed
 from hoptrail.reply import FinalText, without_marks
 from hoptrail.request import ChatRequest, ChatTurn, StepReply
 from hoptrail.run import Run
@@ -106,7 +106,7 @@ class Turn:
                 self.record.warnings.append(f"not remembered: {use.error}")
             self._note(use)
 
-    async def obey(self) -> None:
+    async def fulfil(self) -> None:
         """Do what the message asks of memory; the answer says exactly what was done.
 
         A resumed run says it again: by then there may be nothing left to forget.
@@ -120,7 +120,7 @@ class Turn:
         if (done := self.run.kept.get(key)) is not None:
             use.output, use.from_journal = done, True
         else:
-            use.output = await obeyed(self.memory, intent, in_conversation=bool(self.before))
+            use.output = await fulfilled(self.memory, intent, in_conversation=bool(self.before))
             await self.run.keep(key, use.output)
         self._note(use)
         self.run.tell(AnswerText(use.output))

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from hoptrail.cli.choice import documents_options, model_options
 
-
-class ChatFlags(TypedDict):
-    """All flags of ``hoptrail chat``."""
-
-    docs: tuple[str, ...]
-    index: str | None
-    model: tuple[str, str] | None
-    backend: str | None
-    thread: str | None
-    user: str
-    no_memory: bool
+if TYPE_CHECKING:
+    from hoptrail.cli.chatting import ChatFlags
 
 
 _EXAMPLES = """\b

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 from rich.text import Text
@@ -23,7 +23,6 @@ from hoptrail.terminal.steps import answered_by
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from hoptrail.cli.chat import ChatFlags
     from hoptrail.memory import Memory
     from hoptrail.trace import Trace
     from hoptrail.trail import Hoptrail
@@ -35,6 +34,18 @@ _HELP = """\
 /forget ID or WORDS  forget one fact, or those that say these words; /forget all
 /new                 begin another conversation; what is remembered stays
 /help, /quit         Ctrl-D leaves, too; Ctrl-C stops an answer"""
+
+
+class ChatFlags(TypedDict):
+    """All flags of ``hoptrail chat``."""
+
+    docs: tuple[str, ...]
+    index: str | None
+    model: tuple[str, str] | None
+    backend: str | None
+    thread: str | None
+    user: str
+    no_memory: bool
 
 
 class Chatting:

@@ -34,14 +34,14 @@ def mcp(
     if find_spec("mcp") is None:
         raise SettingsError('MCP needs its extra: pip install "hoptrail[mcp]"')
     settings = settings_for(backend, model, tools=tools or None)
-    from hoptrail.cli.wire import Wire
+    from hoptrail.cli.stdio import ProtocolStdio
 
     if sys.stdin.isatty():
         click.echo("an MCP client starts this command itself; Ctrl-C ends it", err=True)
-    wire = Wire()  # before anything is loaded that might print
-    from hoptrail.mcp_server import serve_stdio
+    stdio = ProtocolStdio()  # before anything is loaded that might print
+    from hoptrail.mcp_transport import serve_stdio
     from hoptrail.trail import Hoptrail
 
     with closing(Hoptrail(docs or None, index=index, settings=settings)) as trail:
-        if asyncio.run(serve_stdio(trail, wire.lines(), wire.out)):
+        if asyncio.run(serve_stdio(trail, stdio.lines(), stdio.out)):
             raise Interrupted

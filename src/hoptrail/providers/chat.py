@@ -271,11 +271,14 @@ class ChatModelBackend(Backend):
             raise self.invalid(str(error)) from error
         except httpx.HTTPError as error:
             raise self.unavailable(f"the connection broke ({error})") from error
-        except UnicodeEncodeError as error:
-            why = "a message holds half of a surrogate pair, which no request can carry"
-            raise RequestRefused(why, backend=self.name, model=self.model) from error
         except _UNREADABLE as error:
-            raise self.invalid(f"unreadable answer ({type(error).__name__})") from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> BackendError:
+        if isinstance(error, UnicodeEncodeError):  # that was the question, not the answer
+            why = "a message holds half of a surrogate pair, which no request can carry"
+            return RequestRefused(why, backend=self.name, model=self.model)
+        return self.invalid(f"unreadable answer ({type(error).__name__})")
 
     def unavailable(self, message: str) -> BackendUnavailable:
         """Give the error for a backend that cannot be reached or broke off."""

@@ -1,23 +1,15 @@
-"""LangChain retrievers: any of them in place of the index, and the index as one of them."""
+"""Any LangChain retriever in place of the index."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForRetrieverRun,
-    CallbackManagerForRetrieverRun,
-)
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, SkipValidation
 
 from hoptrail.errors import HoptrailError, RetrievalError
 from hoptrail.evidence import Evidence, Passage, Retrieval
-from hoptrail.retrieval.index import Index
 from hoptrail.space import Embedders
 
 SCORE_KEYS = ("relevance_score", "score", "similarity")
@@ -78,47 +70,3 @@ def _score(document: Document, rank: int) -> float:
         if isinstance(score := document.metadata.get(key), int | float):
             return float(score)
     return 1 / rank
-
-
-class IndexRetriever(BaseRetriever):
-    """An index as a LangChain retriever; a document's metadata tells where it is from."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    index: Index
-    embedders: SkipValidation[Embedders | None] = None
-    k: int = 5
-
-    async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
-    ) -> list[Document]:
-        return await self._documents(query)
-
-    def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
-    ) -> list[Document]:
-        # A thread of its own: the caller's may have a running event loop.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, self._documents(query)).result()
-
-    async def _documents(self, query: str) -> list[Document]:
-        found = await self.index.search(query, k=self.k, embedders=self.embedders)
-        return [_document(evidence) for evidence in found.evidence]
-
-
-def as_langchain_retriever(
-    index: Index, embedders: Embedders | None = None, k: int = 5
-) -> IndexRetriever:
-    """Give a LangChain retriever over an index, for chains, agents and tools."""
-    return IndexRetriever(index=index, embedders=embedders, k=k)
-
-
-def _document(evidence: Evidence) -> Document:
-    passage = evidence.passage
-    metadata = {
-        "title": passage.title,
-        "source": passage.source,
-        "start_index": passage.start,
-        "relevance_score": evidence.score,
-    }
-    return Document(id=passage.id, page_content=passage.text, metadata=metadata)

@@ -33,7 +33,7 @@ from hoptrail.server.visitors import Visitors, is_loopback
 from hoptrail.trail import Hoptrail
 
 if TYPE_CHECKING:
-    from hoptrail.mcp_server import McpEndpoint
+    from hoptrail.mcp_transport import McpEndpoint
 
 _ROUTES = (
     *completions.routes.routes,
@@ -87,7 +87,7 @@ def _mcp_endpoint(served: Served) -> McpEndpoint | None:
     """Give the MCP door where the extra for it is installed."""
     if find_spec("mcp") is None:
         return None
-    from hoptrail.mcp_server import McpEndpoint  # noqa: PLC0415 # an extra
+    from hoptrail.mcp_transport import McpEndpoint  # noqa: PLC0415 # an extra
 
     return McpEndpoint(served.trail, served.runs.own)
 

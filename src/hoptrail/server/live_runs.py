@@ -51,6 +51,7 @@ class Live(Generic[T]):
         self._stream = stream
         self._followers: set[asyncio.Event] = set()
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         self._expiry: asyncio.TimerHandle | None = None
 
     @property
@@ -69,8 +70,10 @@ class Live(Generic[T]):
 
     def cancel(self) -> None:
         """Stop it, and every call it is making."""
-        # Once: another cancellation would break off what it writes down at its end.
-        if self._task is not None and not self._task.cancelling():
+        # Once: another cancellation would break off what it writes down at its end. The task's own
+        # count is no help: before Python 3.13 a TaskGroup of which one failed leaves it at 1.
+        if self._task is not None and not self._stopped:
+            self._stopped = True
             self._task.cancel()
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, T], None]:

@@ -12,8 +12,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from hoptrail.backend import Availability, Backend, CallOptions
 from hoptrail.errors import BackendRefused
+from hoptrail.providers.extractive.plan_progress import progress
 from hoptrail.providers.extractive.planner import split
-from hoptrail.providers.extractive.progress import progress
 from hoptrail.providers.extractive.reader import Finding, read
 from hoptrail.providers.extractive.rewording import revised
 from hoptrail.providers.extractive.scenes import Similarity

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hoptrail.prompts import UNANSWERABLE
 from hoptrail.providers.extractive.comparison import Comparison, comparison
+from hoptrail.providers.extractive.plan_progress import progress
 from hoptrail.providers.extractive.planner import split
-from hoptrail.providers.extractive.progress import progress
 from hoptrail.providers.extractive.statement import stated
 from hoptrail.request import StepOutcome, SynthesisRequest
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 
-class Wire:
+class ProtocolStdio:
     """The two ends of a protocol, taken from the process.
 
     From then on whatever reads standard input finds its end, and whatever is printed, by

@@ -1,4 +1,4 @@
-"""What a message asks of memory, done, and told exactly."""
+"""The fulfilment of an intent: what a message asks of memory is done, and told exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_RECITED = 50
 _STILL_SAID = " What was said in this conversation still stands in it."
 
 
-async def obeyed(memory: Memory, intent: Intent, *, in_conversation: bool) -> str:
+async def fulfilled(memory: Memory, intent: Intent, *, in_conversation: bool) -> str:
     """Do what is asked, and say what was done; ``in_conversation`` is not its first message.
 
     Raises:

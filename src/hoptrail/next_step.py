@@ -1,4 +1,4 @@
-"""Choosing: the next step of a question, from what the steps before it found."""
+"""The next step of a question, chosen from what the steps before it found."""
 
 from __future__ import annotations
 
