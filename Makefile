@@ -9,7 +9,7 @@ MODEL := .models/all-MiniLM-L6-v2
 INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 QUESTION ?= Which river flows through the birthplace of the composer of The Magic Flute?
 
-.PHONY: help demo test lint fmt bench model live served clean
+.PHONY: help demo test lint fmt bench model live api storm served clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,12 @@ model: $(MODEL)/model.onnx ## Real all-MiniLM-L6-v2 weights, for the tests marke
 
 live: $(STAMP) ## Tests against a real Ollama (`ollama serve`) and Hugging Face (HF_TOKEN)
 	$(BIN)/pytest -m live
+
+api: $(STAMP) ## More than 5,000 requests made up from the OpenAPI document (schemathesis)
+	$(BIN)/pytest -n0 -s --show-capture=no tests/test_openapi.py -k made_up --api-examples=200
+
+storm: $(STAMP) ## 500 clients that leave in every way, and what is left of them
+	$(BIN)/pytest -n0 -s --show-capture=no tests/test_storm.py --disconnects=500
 
 served: $(STAMP) ## Tests against LangGraph's development server (installs langgraph-cli)
 	$(INSTALL) "langgraph-cli[inmem]"

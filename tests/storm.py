@@ -39,7 +39,7 @@ MOMENTS = ("start", "silence", "step", "answer")
 """Before anything came, in a silence with pings, while a step is answered, in the answer."""
 
 _NUMBER = re.compile(r"case (\d+)")
-_LONG = Reply(("x" * 64_000 + " ") * 100, token_delay=0.1)
+_LONG = Reply(("x" * 16_000 + " ") * 200, token_delay=0.03)
 _NEVER, _SOON = 3600.0, 0.5
 _DESCRIPTORS = "/proc/self/fd"
 _MCP = {

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import time
@@ -56,6 +57,13 @@ class TestOverAPipe:
         chat("--thread", "another", say="Alone?\n")
         assert history(model.ollama.chats[1]) == ["Hello!", "You said: Hello!"]
         assert history(model.ollama.chats[2]) == []
+
+    def test_the_way_back_is_a_command_as_a_shell_takes_it(self, model: LoopbackProvider) -> None:
+        name = "my trip; $(ls)"
+        told = chat("--thread", name, say="Hello!\n").stderr
+        command = next(line for line in told.splitlines() if "hoptrail chat" in line)
+        assert shlex.split(command.partition(": ")[2]) == ["hoptrail", "chat", "--thread", name]
+        assert "\x1b" not in chat("--thread", "\x1b[31mred", say="Hello!\n").stderr
 
     def test_what_is_said_of_oneself_is_remembered_and_told(self, model: LoopbackProvider) -> None:
         first = chat("--user", "anna", say="My dog is called Rex.\n")

@@ -128,9 +128,9 @@ async def test_the_events_tell_each_step_before_the_next_is_chosen(journal: Jour
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(length=st.integers(1, 6), most=st.integers(1, 8))
+@given(length=st.integers(1, 4), most=st.integers(1, 5))
 def test_a_chain_is_chosen_with_one_call_a_step_and_one_to_end(
     tmp_path_factory: pytest.TempPathFactory, length: int, most: int
 ) -> None:

@@ -16,6 +16,7 @@ from langchain_core.tools import BaseTool, StructuredTool, Tool, ToolException, 
 
 from hoptrail import Budget, Hoptrail, load_settings
 from hoptrail.answer import answer_of
+from hoptrail.errors import SettingsError
 from hoptrail.events import ToolUsed
 from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.graph import build_graph
@@ -35,7 +36,7 @@ from hoptrail.testing import (
 from hoptrail.tool_use import ALL_OUTPUTS, LONGEST_OUTPUT, MOST_AT_ONCE, MOST_TURNS, SHORTEST_CUT
 from hoptrail.tools import calculator, date_difference
 from hoptrail.trace import StepTrace, Trace
-from tests.providers import ChatRequest, LoopbackProvider, Reply
+from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -444,7 +445,7 @@ class TestMistakes:
         assert "returned much: the model saw the start" in step.warnings[0]
 
     async def test_two_tools_of_one_name_are_refused(self, journal: Journal) -> None:
-        with pytest.raises(Exception, match="several tools have the name count"):
+        with pytest.raises(SettingsError, match="several tools have the name count"):
             await run_graph(model_that("never"), journal, Counted().tool, Counted().tool)
 
 
@@ -614,7 +615,7 @@ class TestModels:
                 raise TypeError("no")
 
         model = Picky(respond=model_that("never").respond)
-        with pytest.raises(Exception, match="cannot be offered to the model: TypeError: no"):
+        with pytest.raises(SettingsError, match="cannot be offered to the model: TypeError: no"):
             await run_graph(model, journal, calculator)
 
     def test_the_built_in_reader_ignores_tools(self, tmp_path: Path) -> None:
@@ -720,6 +721,35 @@ class TestBackends:
             [tool["function"]["name"] for tool in chat.body.get("tools") or ()] for chat in chats
         ]
         assert offered == [[], *[["calculator", "date_difference"]] * 2]
+
+    @pytest.mark.parametrize("first", ["huggingface", "ollama"])
+    async def test_another_backend_answers_from_what_the_first_had_a_tool_do(
+        self, provider: LoopbackProvider, first: str
+    ) -> None:
+        provider.ollama.models = ["qwen3:8b"]
+        sides = {"huggingface": provider.huggingface, "ollama": provider.ollama}
+        for side in sides.values():
+            side.answer(self.respond)
+        second = next(name for name in sides if name != first)
+        sides[first].faults.extend([None, None])  # the plan, and the turn that asks for tools
+        sides[first].fault = Fault("status", status=503)
+        settings = load_settings(
+            backends=(first, second),
+            embedders=("hash",),
+            token="hf_loopback",
+            huggingface_base_url=provider.huggingface_url,
+            ollama_host=provider.ollama_url,
+        )
+        trail = Hoptrail(tools=[calculator, date_difference], settings=settings)
+        answer = await trail.aask(QUESTION)
+        trail.close()
+        (step,) = answer.trace.steps
+        assert [call.backend for call in step.calls] == [first, second]
+        assert [(use.tool, use.error) for use in step.tools] == [
+            ("date_difference", ""),
+            ("calculator", ""),
+        ]
+        assert answer.text == "12 [1]"
 
     async def test_a_model_that_cannot_call_tools_is_asked_without_them(
         self, provider: LoopbackProvider, monkeypatch: pytest.MonkeyPatch

@@ -9,12 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import (
-    AsyncGenerator,
-    Callable,
-    Coroutine,
-    Iterator,
-)
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -40,7 +35,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Events = AsyncGenerator[Event, None]
 
-_log = logging.getLogger(__name__)
+GONE = "hoptrail.gone"
+"""The key of an ASGI scope for the event that the client has left."""
 
 _INSTRUCTIONS = """\
 Answers questions that take several look-ups, from the user's documents, with sources. Put the \
@@ -51,9 +47,6 @@ _JSON = "application/json"
 _RECENT = 20
 _MOST_PASSAGES = 50
 _LONGEST_MESSAGE = 300
-_MOST_SESSIONS = 1000
-GONE = "hoptrail.gone"
-"""The key of an ASGI scope for the event that the client has left."""
 
 
 class StepTold(BaseModel):

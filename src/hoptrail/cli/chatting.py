@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, TypedDict
 
 import click
@@ -85,7 +86,7 @@ class Chatting:
                 else:
                     self._guarded(self._turn, line)
             if self._thread:
-                self._note(f"to go on with this: hoptrail chat --thread {self._thread}")
+                self._note(f"to go on with this: {self._way_back()}")
 
     def _lines(self) -> Iterator[str]:
         """Give what is said, line by line; empty lines say nothing."""
@@ -234,7 +235,7 @@ class Chatting:
 
     def _begin_anew(self, _: str) -> None:
         if self._thread:
-            self._note(f"to go on with the last one: hoptrail chat --thread {self._thread}")
+            self._note(f"to go on with the last one: {self._way_back()}")
         self._thread = ""
 
     def _memory(self) -> Memory | None:
@@ -280,4 +281,8 @@ class Chatting:
             self._err.print(Text(text, style), soft_wrap=True)
 
     def _way_on(self) -> str:
-        return f"to go on: hoptrail chat --thread {self._thread}" if self._thread else ""
+        return f"to go on: {self._way_back()}" if self._thread else ""
+
+    def _way_back(self) -> str:
+        """Give the command that goes on with this conversation, as a shell takes it."""
+        return f"hoptrail chat --thread {quote(plain(self._thread))}"

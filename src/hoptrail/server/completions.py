@@ -20,6 +20,7 @@ from hoptrail.server.models import graph_of
 from hoptrail.server.problems import problem_of, refusals
 from hoptrail.server.routing import router
 from hoptrail.server.served import Serving
+from hoptrail.server.stream_schema import PROBLEM, Schema, either, holding, stream_of
 from hoptrail.trail import Hoptrail
 
 routes = router("OpenAI", "/v1")
@@ -36,10 +37,17 @@ _EXAMPLE = (
     '"created":1795338900,"model":"hoptrail/multi-hop","choices":[{"index":0,"delta":'
     '{"role":"assistant","content":"Prague"},"finish_reason":null}]}\n\ndata: [DONE]\n\n'
 )
-_STREAM = {
-    "description": "The answer, or with `stream` its chunks.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
-}
+_PLAIN: Schema = {"type": "object"}
+_CHUNK = holding(
+    id={"type": "string"},
+    object="chat.completion.chunk",
+    created={"type": "integer"},
+    model={"type": "string"},
+    choices={"type": "array", "items": holding(index=0, delta=_PLAIN, finish_reason={})},
+)
+_STREAM = stream_of(
+    "The answer, or with `stream` its chunks.", either(_CHUNK, PROBLEM), _EXAMPLE, last="[DONE]"
+)
 
 
 @routes.post(

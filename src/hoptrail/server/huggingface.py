@@ -30,6 +30,7 @@ from hoptrail.server.gone import cancelled_when_gone
 from hoptrail.server.problems import refusals
 from hoptrail.server.routing import router
 from hoptrail.server.served import Served, Serving
+from hoptrail.server.stream_schema import PROBLEM, either, holding, stream_of
 from hoptrail.server.succession import succeeded_by
 from hoptrail.space import Embedder, EmbeddingSpace
 
@@ -180,15 +181,11 @@ async def embed_batch(
     deprecated=True,
     response_model=HuggingFaceChatReply,
     responses={
-        200: {
-            "description": "The answer, as events or as JSON.",
-            "content": {
-                "text/event-stream": {
-                    "schema": {"type": "string"},
-                    "example": 'data: {"text":"The Kemijoki."}\n\ndata: {"done":true}\n\n',
-                }
-            },
-        },
+        200: stream_of(
+            "The answer, as events or as JSON.",
+            either(holding(text={"type": "string"}), holding(done=True), PROBLEM),
+            'data: {"text":"The Kemijoki."}\n\ndata: {"done":true}\n\n',
+        ),
         **refusals(404, 429, 502, 503),
     },
 )

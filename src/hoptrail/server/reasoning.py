@@ -19,6 +19,7 @@ from hoptrail.server.live_runs import LiveRun, RunFailed
 from hoptrail.server.problems import refusals
 from hoptrail.server.routing import router
 from hoptrail.server.served import Serving
+from hoptrail.server.stream_schema import of_run, stream_of
 from hoptrail.trace import Trace
 
 routes = router("reasoning")
@@ -72,10 +73,7 @@ class MultiHopRequest(BaseModel):
 
 def told_as_events(description: str) -> dict[str, Any]:
     """Declare a stream of a run's events."""
-    return {
-        "description": description,
-        "content": {"text/event-stream": {"example": _EVENTS_EXAMPLE}},
-    }
+    return stream_of(description, of_run(), _EVENTS_EXAMPLE)
 
 
 @routes.post(

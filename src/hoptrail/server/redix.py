@@ -25,6 +25,7 @@ from hoptrail.server.memories import UserName
 from hoptrail.server.problems import refusals
 from hoptrail.server.routing import router
 from hoptrail.server.served import Serving
+from hoptrail.server.stream_schema import PROBLEM, either, holding, of_model, stream_of
 from hoptrail.server.succession import succeeded_by
 from hoptrail.trace import Trace
 
@@ -130,23 +131,26 @@ class RedixReply(BaseModel):
     warnings: list[str]
 
 
+_EVENT = either(
+    holding(text={"type": "string"}),
+    holding(restart=True, why={"type": "string"}),
+    holding(done=True, **of_model(RedixReply, "text")),
+    PROBLEM,
+)
+_EXAMPLE = (
+    'data: {"text":"Ofelie."}\n\ndata: {"done":true,"backend":"huggingface","model":'
+    '"openai/gpt-oss-20b","degraded":false,"abstained":false,"run_id":'
+    '"20261122-091500-4f2a9c","thread_id":null,"citations":[],"remembered":[],"recalled":[],'
+    '"warnings":[]}\n\n'
+)
+
+
 @routes.post(
     "/ask",
     deprecated=True,
     response_model=RedixReply,
     responses={
-        200: {
-            "description": "The answer, as events or as JSON.",
-            "content": {
-                "text/event-stream": {
-                    "schema": {"type": "string"},
-                    "example": 'data: {"text":"Ofelie."}\n\ndata: {"done":true,"backend":'
-                    '"huggingface","model":"openai/gpt-oss-20b","degraded":false,"abstained":false,'
-                    '"run_id":"20261122-091500-4f2a9c","thread_id":null,"citations":[],'
-                    '"remembered":[],"recalled":[],"warnings":[]}\n\n',
-                }
-            },
-        },
+        200: stream_of("The answer, as events or as JSON.", _EVENT, _EXAMPLE),
         **refusals(409, 429, 502, 503, 504),
     },
 )

@@ -21,17 +21,6 @@ COMMON = (400, 401, 403, 408, 413, 414, 415, 421, 422, 431, 500, 503)
 
 _OF_BODIES = ("413", "415")
 
-_EVENT = {
-    "type": "object",
-    "description": "One event of a stream",
-    "properties": {
-        "event": {"type": "string", "description": "Its type"},
-        "id": {"type": "string", "description": "For `Last-Event-ID`"},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
-    "required": ["data"],
-}
-
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -107,11 +96,10 @@ def open_router(tag: str) -> APIRouter:
 
 
 def complete(document: dict[str, Any], *, guarded: bool) -> None:
-    """Say in an OpenAPI document what all routes have in common: tokens, bodies, events."""
-    components = document.setdefault("components", {})
-    components.setdefault("schemas", {})["ServerSentEvent"] = _EVENT
+    """Say in an OpenAPI document what all routes have in common: tokens, bodies."""
     if guarded:
-        components["securitySchemes"] = {BEARER: {"type": "http", "scheme": "bearer"}}
+        schemes = {BEARER: {"type": "http", "scheme": "bearer"}}
+        document.setdefault("components", {})["securitySchemes"] = schemes
     for path in document["paths"].values():
         for operation in path.values():
             _complete(operation, guarded=guarded)
@@ -126,9 +114,6 @@ def _complete(operation: dict[str, Any], *, guarded: bool) -> None:
     if "requestBody" not in operation:
         for status in _OF_BODIES:
             responses.pop(status, None)
-    for response in responses.values():
-        if stream := response.get("content", {}).get("text/event-stream"):
-            stream["schema"] = {"$ref": "#/components/schemas/ServerSentEvent"}
 
 
 def _is_json(request: Request) -> bool:
