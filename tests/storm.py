@@ -99,6 +99,12 @@ DOORS = (
     Door("redix (stream)", "/redix/ask", lambda text: {"message": text}),
     Door("redix", "/redix/ask", lambda text: {"message": text, "stream": False}, False),
     Door("Hugging Face (stream)", "/huggingface/chat", lambda text: {"messages": _talk(text)}),
+    Door(
+        "Hugging Face",
+        "/huggingface/chat",
+        lambda text: {"messages": _talk(text), "stream": False},
+        False,
+    ),
     Door("MCP ask", "/mcp", _called, False, True, _MCP),
 )
 

@@ -140,6 +140,15 @@ class TestEmbedding:
         assert response.json()["error"]["type"] == "backend_unavailable"
         assert not provider.ollama.embeddings
 
+    def test_a_named_model_that_huggingface_lacks_is_the_clients_mistake(
+        self, server: Server
+    ) -> None:
+        for path, texts in (("embedding", {"text": "a"}), ("embedding/batch", {"texts": ["a"]})):
+            response = post(server, f"/huggingface/{path}", model="no/such", **texts)
+            assert response.status_code == 404
+            assert response.json()["error"]["type"] == "model_not_found"
+            assert "'no/such'" in response.json()["error"]["message"]
+
     def test_a_model_name_cannot_send_the_key_elsewhere(
         self, server: Server, provider: LoopbackProvider
     ) -> None:
@@ -267,6 +276,20 @@ class TestChat:
         assert error["type"] == kind
         assert (fix in error["fix"]) if fix else error["fix"] is None
         assert ("retry-after" in response.headers) == (kind == "backend_busy")
+
+    @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+    def test_a_named_model_that_huggingface_lacks_is_the_clients_mistake(
+        self, server: Server, provider: LoopbackProvider, stream: bool
+    ) -> None:
+        asked = {"messages": TALK, "model": "no/such", "stream": stream}
+        response = post(server, "/huggingface/chat", **asked)
+        assert response.status_code == 404
+        assert response.json()["error"]["type"] == "model_not_found"
+        # The model of the settings is the server's own business.
+        provider.huggingface.fault = Fault("model_not_supported")
+        assert post(server, "/huggingface/chat", messages=TALK, stream=stream).status_code == 503
+        asked["model"] = provider.huggingface.models[0]
+        assert post(server, "/huggingface/chat", **asked).status_code == 404
 
     def test_who_is_to_wait_is_told_so_again_without_a_call(
         self, server: Server, provider: LoopbackProvider

@@ -50,9 +50,14 @@ def server(
     side.respond = echo if request.param == "echo" else two_hops.respond
     side.fault = side.embed_fault = FAULTS[request.param]
     docs = two_hops.write_documents(tmp_path / "docs")
-    keys: dict[str, Any] = {"token": HF_TOKEN, "api_token": API_TOKEN}
-    asked = {"backends": "huggingface", "embedders": "huggingface", "deadline": 1.0}
-    with served(provider, docs=docs, **asked, **keys) as it:
+    flags: dict[str, Any] = {
+        "token": HF_TOKEN,
+        "api_token": API_TOKEN,
+        "backends": "huggingface",
+        "embedders": "huggingface",
+        "deadline": 1.0,
+    }
+    with served(provider, docs=docs, **flags) as it:
         yield it
     side.unexpected.clear()
 

@@ -305,6 +305,8 @@ def test_a_wrong_method_is_told_the_right_ones(server: Server) -> None:
     answer = server.http.put("/reasoning/multi-hop")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
+    assert server.http.put("/memory/forget").headers["allow"] == "POST"
+    assert server.http.put("/memory").headers["allow"] == "DELETE, GET, POST"
 
 
 def test_there_is_no_page_that_loads_scripts_from_elsewhere(server: Server) -> None:
