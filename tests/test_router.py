@@ -123,6 +123,16 @@ class TestChoice:
         with pytest.raises(NoBackend, match="one: not asked"):
             await routed(one(state="unconfigured")).ainvoke("Q")
 
+    async def test_why_a_backend_is_not_asked_has_its_status(self) -> None:
+        """A model that is not there is told as such, found by a probe or by a call before."""
+        refused = BackendRefused("no", backend="one", status=400)
+        for backend, status in ((one(state="model_missing"), 404), (one(refused), 400)):
+            model = routed(backend)
+            for _ in range(2):
+                with pytest.raises(AllBackendsFailed) as failed:
+                    await model.ainvoke("Q")
+                assert [cause.status for cause in failed.value.causes] == [status]
+
     async def test_availability_shows_all_in_order(self) -> None:
         """What doctor shows: states, and who is benched for how long."""
         model = routed(one(BackendRefused("no", backend="one")), two(state="down"), three := one())

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from types import TracebackType
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -207,14 +208,19 @@ class Call:
         known, pause, backend = standing.known(), standing.pause(), standing.backend
         why = f"not asked: {self._why_not(standing)}"
         if pause is not None:
-            wait = pause.seconds if pause.soon else None
             return pause.kind(
-                why, backend=backend.name, model=backend.model, retry_after=wait, fix=pause.fix
+                why,
+                backend=backend.name,
+                model=backend.model,
+                status=pause.status,
+                retry_after=pause.seconds if pause.soon else None,
+                fix=pause.fix,
             )
         kind = BackendUnavailable if known is None or known.state == "down" else BackendRefused
         fix = known.fix if known else ""
         why += f" ({fix})" if fix else ""
-        return kind(why, backend=backend.name, model=backend.model, fix=fix)
+        status = HTTPStatus.NOT_FOUND if known and known.state == "model_missing" else None
+        return kind(why, backend=backend.name, model=backend.model, status=status, fix=fix)
 
     def _dumped(self) -> tuple[dict[str, object], ...]:
         return tuple(attempt.model_dump() for attempt in self.attempts)

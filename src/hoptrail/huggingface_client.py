@@ -228,11 +228,7 @@ class HuggingFaceClient:
         except NoBackend:
             (found,) = await self._chat_model(model).availability()
             raise BackendRefused(
-                f"{found.detail} ({found.fix})",
-                backend=_BACKEND,
-                model=model,
-                status=404 if found.state == "model_missing" else None,
-                fix=found.fix,
+                f"{found.detail} ({found.fix})", backend=_BACKEND, model=model, fix=found.fix
             ) from None
 
     def _make_chat_model(self, model: str) -> RoutedChatModel:

@@ -111,7 +111,7 @@ class Journal:
             RunOfAnother: the run is one of another question.
         """
         lock = self._lock(run_id)
-        now = time.time()
+        now = round(time.time(), 6)  # as exactly as a `datetime` tells it
         try:
             with self._writing() as connection:
                 connection.execute(

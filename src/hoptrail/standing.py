@@ -25,6 +25,7 @@ class Pause:
     why: str
     kind: type[BackendError] = BackendUnavailable
     """What it failed with."""
+    status: int | None = None
     fix: str = ""
 
     @property
@@ -104,7 +105,8 @@ class Standing:
         if seconds and until > self._benched_until:
             self._benched_until = until
             kind = type(error)
-            self._bench = Pause(seconds, f"after {kind.__name__} ({error})", kind, error.fix)
+            why = f"after {kind.__name__} ({error})"
+            self._bench = Pause(seconds, why, kind, error.status, error.fix)
 
     def release(self, ticket: Ticket) -> None:
         """Note that a call ended without a verdict (cancelled)."""

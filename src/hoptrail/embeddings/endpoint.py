@@ -86,7 +86,7 @@ class Endpoint:
             url,
             content=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json", **self.headers},
-            timeout=httpx.Timeout(self.seconds, connect=CONNECT_SECONDS),
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
             follow_redirects=False,
         )
         async with request as response:
