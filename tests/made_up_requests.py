@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
@@ -19,6 +18,7 @@ class Outcome:
     """How many requests there were, what they were answered, and what was wrong with that."""
 
     cases: int
+    modes: Mapping[str, int]
     statuses: Mapping[str, Counter[int]]
     failures: Mapping[str, int]
     told: str
@@ -32,7 +32,9 @@ class Outcome:
             + "  ".join(f"{status}: {number}" for status, number in sorted(counted.items()))
             for name, counted in sorted(self.statuses.items())
         ]
-        return "\n".join([*rows, f"{self.cases} cases, failures: {dict(self.failures) or 'none'}"])
+        modes = ", ".join(f"{number} {mode}" for mode, number in self.modes.items())
+        total = f"{self.cases} cases ({modes}), failures: {dict(self.failures) or 'none'}"
+        return "\n".join([*rows, total])
 
 
 def make_up_requests(url: str, headers: Mapping[str, str], folder: Path, examples: int) -> Outcome:
@@ -60,25 +62,25 @@ def make_up_requests(url: str, headers: Mapping[str, str], folder: Path, example
     summary = json.loads((folder / "json").read_text("utf-8"))
     assert summary["complete"], told
     assert not summary["errors"], told
+    statuses: dict[str, Counter[int]] = defaultdict(Counter)
+    modes: Counter[str] = Counter()
+    for name, mode, status in _answers((folder / "ndjson").read_text("utf-8")):
+        statuses[name][status] += 1
+        modes[mode] += 1
     return Outcome(
         cases=summary["test_cases"]["generated"],
-        statuses=_statuses((folder / "ndjson").read_text("utf-8")),
+        modes=modes,
+        statuses=statuses,
         failures={each["title"]: each["count"] for each in summary["failures"]},
         told=told,
     )
 
 
-def _statuses(lines: str) -> dict[str, Counter[int]]:
-    found: dict[str, Counter[int]] = defaultdict(Counter)
+def _answers(lines: str) -> Iterator[tuple[str, str, int]]:
     for line in lines.splitlines():
         recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
-        for name, status in _answers(recorder):
-            found[name][status] += 1
-    return found
-
-
-def _answers(recorder: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    for case, met in recorder.get("interactions", {}).items():
-        asked = recorder["cases"][case]["value"]
-        status = met["response"]["status_code"] if met["response"] else 0
-        yield "other methods" if status == 405 else f"{asked['method']} {asked['path']}", status
+        for case, met in recorder.get("interactions", {}).items():
+            asked = recorder["cases"][case]["value"]
+            status = met["response"]["status_code"] if met["response"] else 0
+            name = "other methods" if status == 405 else f"{asked['method']} {asked['path']}"
+            yield name, asked["meta"]["generation"]["mode"], status
