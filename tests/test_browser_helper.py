@@ -330,6 +330,7 @@ def test_the_types_know_every_event() -> None:
         for kind in typing.get_args(Event)
     }
     del ours["RUN_FINISHED"]
+    ours["RUN_STARTED"].remove("trace")  # a page asks for the record itself
     assert told == ours
 
 

@@ -9,11 +9,15 @@ from hoptrail.trace import StepTrace, ToolUse, Trace
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The run is admitted: its id can be resumed from now on."""
+    """The run is admitted: its id can be resumed from now on.
+
+    ``trace`` is its record, which fills up while the run goes.
+    """
 
     run_id: str
     question: str
     resumed: bool = False
+    trace: Trace | None = None
     type: str = "RUN_STARTED"
 
 

@@ -143,8 +143,8 @@ def note_repairs(run: Run, plan: Plan) -> None:
 def enter_step(run: Run, step: Step, round_: int = 0) -> Step:
     """Enter a planned step into the trace, and tell about it."""
     depends_on = list(step.depends_on)
-    run.trace.steps.append(
-        StepTrace(id=step.id, question=step.question, depends_on=depends_on, round=round_)
-    )
+    record = StepTrace(id=step.id, question=step.question, depends_on=depends_on, round=round_)
+    record.planned_ms = run.now()
+    run.trace.steps.append(record)
     run.tell(StepPlanned(step.id, step.question, step.depends_on, round_))
     return step

@@ -41,11 +41,12 @@ class RoutedChatModel(BaseChatModel):
     """A LangChain chat model that asks the first of ``backends`` that is up.
 
     Calls take ``deadline`` (seconds that are left for this call: with it, a call waits for a
-    benched backend instead of failing), ``temperature``, ``max_tokens``, ``stop``, and
-    ``output_schema`` or OpenAI's ``response_format``; a typed request on the last message
-    brings its own schema. Every answer says in ``response_metadata["hoptrail"]`` which backend
-    gave it, why that one, and what was tried before. With ``restarts`` False a stream that broke
-    off after its first token raises, for a reader who cannot take text back.
+    benched backend instead of failing), ``attempts`` (a list that the attempts are entered into
+    while they are made), ``temperature``, ``max_tokens``, ``stop``, and ``output_schema`` or
+    OpenAI's ``response_format``; a typed request on the last message brings its own schema. Every
+    answer says in ``response_metadata["hoptrail"]`` which backend gave it, why that one, and what
+    was tried before. With ``restarts`` False a stream that broke off after its first token raises,
+    for a reader who cannot take text back.
 
     Raises `hoptrail.errors.AllBackendsFailed`, `NoBackend` or `RequestRefused`, each with its
     ``attempts``. ``clock`` gives monotonic seconds.
@@ -105,9 +106,12 @@ class RoutedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        deadline, options = kwargs.pop("deadline", None), _options(messages, stop, kwargs)
+        deadline, attempts = kwargs.pop("deadline", None), kwargs.pop("attempts", None)
+        options = _options(messages, stop, kwargs)
         self._retries.earn()
         call = Call(self._standings, self._retries, self.clock, self.sleep, deadline)
+        if attempts is not None:
+            call.attempts = attempts
         # Only LangChain's newer event protocol passes its manager on, and its blocks of text
         # cannot be taken back: there a stream that broke off raises.
         call.may_restart = self.restarts and run_manager is None

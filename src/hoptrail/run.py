@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,9 +116,8 @@ class Run:
         return round((time.perf_counter() - self._started) * 1000, 3)
 
     def key(self, kind: str, *content: object) -> str:
-        """Name a piece of work by what it is made from, so that only the same is reused."""
-        made_from = repr((content, self.trace.question, self.parts.policy, PROMPT_VERSION))
-        return f"{kind}:{sha256(made_from.encode('utf-8', 'replace')).hexdigest()[:32]}"
+        """Name a piece of work of this run; see `work_key`."""
+        return work_key(self.trace.question, self.parts.policy, kind, *content)
 
     async def keep(self, key: str, value: str) -> None:
         """Commit a finished piece of work before anything builds on it."""
@@ -166,6 +165,7 @@ class Run:
         messages = render(request)
         async with self._call(purpose, messages, calls) as call:
             async with self.until_deadline(purpose) as options:
+                options |= self._watching(call)
                 message = await (model or self.parts.model).ainvoke(messages, **options)
             self._record(call, message)
         return call.output
@@ -178,7 +178,7 @@ class Run:
         async with self._call(purpose, messages, calls) as call:
             chunks: list[AIMessageChunk] = []
             text: list[str] = []
-            async for chunk in self._chunks(purpose, messages):
+            async for chunk in self._chunks(purpose, messages, self._watching(call)):
                 chunks.append(chunk)
                 if restart := chunk.response_metadata.get("attempt_restarted"):
                     text.clear()
@@ -240,12 +240,12 @@ class Run:
             raise
 
     async def _chunks(
-        self, purpose: Purpose, messages: Sequence[BaseMessage]
+        self, purpose: Purpose, messages: Sequence[BaseMessage], options: Mapping[str, Any]
     ) -> AsyncIterator[AIMessageChunk]:
         # One time limit per chunk, not one around them all: a plan's stream is opened by one
         # node and read on by the next, and a limit belongs to the task that entered it.
-        async with self.until_deadline(purpose) as options:
-            stream = self.parts.model.astream(messages, **options)
+        async with self.until_deadline(purpose) as limits:
+            stream = self.parts.model.astream(messages, **limits, **options)
         while True:
             async with self.until_deadline(purpose):
                 chunk = await anext(stream, None)
@@ -277,9 +277,12 @@ class Run:
     ) -> AsyncIterator[Call]:
         prompt = [Message(role=message.type, content=str(message.text)) for message in messages]
         estimate = sum(len(message.content) for message in prompt) // _CHARACTERS_PER_TOKEN
+        asked_ms = self.now()
         async with self._calls_at_once:
             self.ledger.reserve(estimate, final=purpose in _FINAL)
-            call = Call(purpose=purpose, prompt=prompt, started_ms=self.now())
+            started_ms = self.now()
+            call = Call(purpose=purpose, prompt=prompt, started_ms=started_ms)
+            call.queued_ms = round(started_ms - asked_ms, 3)
             calls.append(call)
             try:
                 yield call
@@ -294,6 +297,10 @@ class Run:
             finally:
                 call.ms = round(self.now() - call.started_ms, 3)
                 self.ledger.settle(estimate, call.input_tokens, call.output_tokens)
+
+    def _watching(self, call: Call) -> dict[str, Any]:
+        """Have the attempts entered into the trace while they are made, where that is possible."""
+        return {"attempts": call.attempts} if self.parts.routed else {}
 
     def _record(self, call: Call, message: BaseMessage, text: str | None = None) -> None:
         told = message.response_metadata.get("hoptrail", {})
@@ -362,7 +369,7 @@ async def open_run(  # what a run is: all but the first four have a default
     lock, kept = await _admitted(parts.journal, trace)
     run = Run(parts, trace, lock)
     run.kept, run.tell = kept, tell
-    tell(RunStarted(run_id, question, resumed=bool(kept)))
+    tell(RunStarted(run_id, question, resumed=bool(kept), trace=trace))
     return run
 
 
@@ -391,6 +398,12 @@ async def _admitted(journal: Journal, trace: Trace) -> tuple[FileLock, dict[str,
         await journal.off_loop(let_go)
         raise
     return locks[0], kept
+
+
+def work_key(question: str, policy: str, kind: str, *content: object) -> str:
+    """Name a piece of work by what it is made from, so that only the same is reused."""
+    made_from = repr((content, question, policy, PROMPT_VERSION))
+    return f"{kind}:{sha256(made_from.encode('utf-8', 'replace')).hexdigest()[:32]}"
 
 
 def new_run_id() -> str:

@@ -182,6 +182,7 @@ def _taken_up(run: Run, record: StepTrace, kept: str) -> StepTrace:
             use.from_journal = True
     # The plan is that of today, even where another one asked the same.
     earlier.question, earlier.depends_on = record.question, record.depends_on
+    earlier.planned_ms = record.planned_ms
     earlier.ready_ms = earlier.started_ms = record.started_ms
     earlier.retrieved_ms = None
     run.trace.steps[run.trace.steps.index(record)] = earlier

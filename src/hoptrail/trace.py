@@ -10,21 +10,22 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hoptrail.change import Change
 from hoptrail.errors import TraceUnreadable
 from hoptrail.evidence import Citation, Evidence
 from hoptrail.request import EarlierAnswer
 
-TRACE_VERSION = 1
+TRACE_VERSION = 2
 
 RunStatus = Literal["running", "answered", "abstained", "failed", "interrupted"]
 StepStatus = Literal["waiting", "running", "answered", "abstained", "failed"]
 
 
 class Attempt(BaseModel):
-    """One call to one backend. ``outcome`` is ``ok`` or the name of an error class.
+    """One call to one backend. ``outcome`` is ``ok``, ``running``, or the name of an error class.
 
-    ``reason`` says why this backend was chosen; ``started_ms`` counts from the start of the
-    call it belongs to.
+    ``reason`` says why this backend was chosen; ``started_ms`` and ``first_token_ms`` count from
+    the start of the call it belongs to.
     """
 
     backend: str
@@ -61,8 +62,10 @@ class ToolCall(BaseModel):
 class Call(BaseModel):
     """One question put to a language model, whichever backends it took to answer it.
 
-    ``from_journal`` is true when a resumed run found the finished answer: nothing was paid.
-    ``tool_calls`` are what the model asked for in place of an answer.
+    ``queued_ms`` is how long it waited, before ``started_ms``, for one of the calls at a time
+    that a run may make. ``from_journal`` is true when a resumed run found the finished answer:
+    nothing was paid; with ``from_run`` it is the answer of that other run, which this one was
+    forked from. ``tool_calls`` are what the model asked for in place of an answer.
     """
 
     purpose: Literal["plan", "revision", "next", "step", "synthesis", "chat"]
@@ -73,6 +76,7 @@ class Call(BaseModel):
     model: str | None = None
     reason: str = ""
     attempts: list[Attempt] = Field(default_factory=list)
+    queued_ms: float = 0.0
     started_ms: float = 0.0
     first_token_ms: float | None = None
     ms: float = 0.0
@@ -81,6 +85,7 @@ class Call(BaseModel):
     tokens_estimated: bool = False
     degraded: bool = False
     from_journal: bool = False
+    from_run: str = ""
     error: str = ""
 
 
@@ -104,7 +109,12 @@ class TracedEvidence(Evidence):
 
 
 class StepTrace(BaseModel):
-    """Everything about one step: ``question`` as planned, ``asked`` as put to the model."""
+    """Everything about one step: ``question`` as planned, ``asked`` as put to the model.
+
+    ``planned_ms`` is when it became known, ``ready_ms`` when the answers it refers to did.
+    ``from_run`` names the run it was taken from unchanged; ``given`` says that its answer is
+    somebody's ``change``, not a model's.
+    """
 
     id: int
     question: str
@@ -112,6 +122,9 @@ class StepTrace(BaseModel):
     depends_on: list[int] = Field(default_factory=list)
     round: int = 0
     status: StepStatus = "waiting"
+    from_run: str = ""
+    given: bool = False
+    planned_ms: float | None = None
     ready_ms: float | None = None
     started_ms: float | None = None
     retrieved_ms: float | None = None
@@ -162,6 +175,7 @@ class Usage(BaseModel):
 class Trace(BaseModel):
     """One run. ``stop_reason`` says why it ended: ``answered``, ``no_evidence``, ``budget:…``.
 
+    A run that was forked from ``parent_run_id`` differs from it by ``change``.
     ``voided`` are steps begun while a plan was written that its backend then broke off; what
     they cost counts.
     """
@@ -173,6 +187,7 @@ class Trace(BaseModel):
     graph: Literal["multi-hop", "iterative", "chat"] = "multi-hop"
     thread_id: str = ""
     parent_run_id: str | None = None
+    change: Change | None = None
     question: str
     status: RunStatus = "running"
     started_at: str = ""

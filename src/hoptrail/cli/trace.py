@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from hoptrail.journal import Journal
+from hoptrail.cli.past_runs import became, open_journal, trace_of
 
-LAST = "last"
 _WIDE = 1000
 """Columns of a pipe: what is searched or cut there is not cut here."""
 
@@ -29,9 +26,9 @@ def list_runs(limit: int, as_json: bool) -> None:
     from hoptrail.terminal.plain import json_text
     from hoptrail.terminal.runs import runs_table
 
-    with closing(_journal()) as journal:
+    with closing(open_journal()) as journal:
         rows = [
-            row.model_copy(update=_became(row.run_id, row.status, journal))
+            row.model_copy(update=became(row.run_id, row.status, journal))
             for row in journal.runs(limit)
         ]
     if as_json:
@@ -55,9 +52,8 @@ def show(run_id: str, as_json: bool, prompts: bool) -> None:
     from hoptrail.terminal.plain import json_text
     from hoptrail.terminal.record import print_record
 
-    with closing(_journal()) as journal:
-        record = journal.trace(_last(journal) if run_id == LAST else run_id)
-        record = record.model_copy(update=_became(record.run_id, record.status, journal))
+    with closing(open_journal()) as journal:
+        record = trace_of(journal, run_id)
     if as_json:
         click.echo(json_text(record.model_dump(mode="json")))
     else:
@@ -71,25 +67,3 @@ def schema() -> None:
     from hoptrail.trace import trace_schema
 
     click.echo(json_text(trace_schema()))
-
-
-def _journal() -> Journal:
-    from hoptrail.journal import Journal
-    from hoptrail.settings import load_settings
-
-    return Journal(load_settings().home)
-
-
-def _became(run_id: str, status: str, journal: Journal) -> dict[str, str]:
-    """Give what has become of a run: a process that was killed could not say so."""
-    killed = status == "running" and not journal.alive(run_id)
-    return {"status": "interrupted"} if killed else {}
-
-
-def _last(journal: Journal) -> str:
-    from hoptrail.errors import RunNotFound
-
-    newest = journal.runs(limit=1)
-    if not newest:
-        raise RunNotFound("there is no run yet: `hoptrail ask QUESTION` makes one")
-    return newest[0].run_id

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from hoptrail.answer import answer_of, step_json
 from hoptrail.errors import HoptrailError
-from hoptrail.events import Event, RunFinished, StepFinished
+from hoptrail.events import Event, RunFinished, RunStarted, StepFinished
 from hoptrail.server.gone import ClientGone, until_gone
 from hoptrail.server.live_runs import RunFailed
 from hoptrail.server.problems import Refusal, problem_of
@@ -62,6 +62,9 @@ def event_json(event: Event | RunFailed) -> dict[str, object]:
             return {"type": event.type, "status": event.trace.status, "answer": answer}
         case StepFinished():
             return {"type": event.type, "step": step_json(event.step)}
+        case RunStarted():
+            # The record that fills up is at /runs/{id}/trace.json at any time.
+            return _fields(event, without="trace")
         case RunFailed():
             return {"type": event.type, **failure_json(event.error)}
         case _:
@@ -168,8 +171,8 @@ def _cut(scope: Scope) -> None:
         abort()
 
 
-def _fields(event: Event) -> dict[str, object]:
-    return {name: _plain(getattr(event, name)) for name in event.__slots__}
+def _fields(event: Event, without: str = "") -> dict[str, object]:
+    return {name: _plain(getattr(event, name)) for name in event.__slots__ if name != without}
 
 
 def _plain(value: object) -> object:

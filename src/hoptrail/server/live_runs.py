@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from hoptrail.errors import HoptrailError, RunBusy, RunCancelled, ShuttingDown, TooManyRuns
-from hoptrail.events import Event, RunFinished
+from hoptrail.events import Event, RunFinished, RunStarted
 from hoptrail.trace import Trace
 
 UNFOLLOWED_SECONDS = 5.0
@@ -133,6 +133,12 @@ class LiveRun(Live[Event | RunFailed]):
     ) -> None:
         super().__init__(events, detach=detach)
         self.run_id = run_id
+
+    @property
+    def trace(self) -> Trace | None:
+        """The record as far as it is written; None before the run is admitted."""
+        first = self.log[0] if self.log else None
+        return first.trace if isinstance(first, RunStarted) else None
 
     async def result(self) -> Trace:
         """Wait for the run's end and give its trace; whoever waits follows it.

@@ -23,7 +23,7 @@ def events_of(trace: Trace) -> Iterator[Event | RunFailed]:
 
     A run that is under way in another process has no end yet.
     """
-    yield RunStarted(trace.run_id, trace.question)
+    yield RunStarted(trace.run_id, trace.question, trace=trace)
     for step in trace.steps:
         yield StepPlanned(step.id, step.question, tuple(step.depends_on), step.round)
     yield PlanFinished(tuple(trace.plan.repairs), trace.plan.source)

@@ -16,7 +16,7 @@ from hoptrail.server.problems import Refusal, refusals
 from hoptrail.server.reasoning import RUN_ID, run_frames, told_as_events
 from hoptrail.server.retelling import events_of
 from hoptrail.server.routing import router
-from hoptrail.server.served import Serving
+from hoptrail.server.served import Served, Serving
 from hoptrail.trace import RunStatus, Trace
 
 routes = router("runs", "/runs")
@@ -101,9 +101,11 @@ async def one_run(run_id: RunId, serving: Serving) -> RunBody:
 async def trace(
     run_id: RunId, serving: Serving, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
-    """Give the trace document; `hoptrail trace schema` prints its JSON Schema."""
-    journal = serving.trail.assembly.journal
-    document = await journal.off_loop(_document, journal, run_id)
+    """Give the trace document, of a run under way as far as it has come.
+
+    `hoptrail trace schema` prints its JSON Schema.
+    """
+    document = await _document(run_id, serving)
     etag = f'"{sha256(document).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if if_none_match is not None and _names(if_none_match, etag):
@@ -163,8 +165,13 @@ def _body(row: RunRow, serving: Serving) -> RunBody:
     return RunBody(**row.model_dump(), live=live is not None and not live.ended)
 
 
-def _document(journal: Journal, run_id: str) -> bytes:
-    return journal.trace(run_id).model_dump_json().encode()
+async def _document(run_id: str, serving: Served) -> bytes:
+    live = serving.runs.get(run_id)
+    record = live.trace if live is not None and not live.ended else None
+    if record is None:
+        journal = serving.trail.assembly.journal
+        record = await journal.off_loop(journal.trace, run_id)
+    return record.model_dump_json().encode()
 
 
 def _names(if_none_match: str, etag: str) -> bool:

@@ -75,6 +75,7 @@ def _of_event(kind: type) -> Schema:
     fields: Schema = TypeAdapter(kind).json_schema(mode="serialization", ref_template=_COMPONENT)[
         "properties"
     ]
+    fields.pop("trace", None)  # the record itself is at /runs/{id}/trace.json
     return holding(**{**fields, "type": fields["type"]["default"]})
 
 

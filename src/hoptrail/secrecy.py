@@ -1,0 +1,1 @@
+"""Secrecy: what looks like a secret is not passed on."""

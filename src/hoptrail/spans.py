@@ -1,0 +1,1 @@
+"""Spans: a finished run as OpenTelemetry tells it."""
