@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODEL := .models/all-MiniLM-L6-v2
 INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+CHROMIUM = $(or $(CHROMIUM_PATH),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
 QUESTION ?= Which river flows through the birthplace of the composer of The Magic Flute?
 
-.PHONY: help demo test lint fmt bench model live api storm served clean
+.PHONY: help demo test lint fmt bench model browser live api storm served clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,7 +19,7 @@ demo: $(STAMP) ## Set up, then answer a 3-hop question over examples/corpus
 	$(BIN)/hoptrail ask "$(QUESTION)" --docs examples/corpus
 
 test: $(STAMP) ## Set up, then run every test that needs no real model
-	$(BIN)/pytest
+	$(BIN)/pytest $(TESTS)
 
 lint: $(STAMP) ## Style, types, and the arrows between the modules
 	$(BIN)/ruff check .
@@ -37,6 +38,20 @@ bench: $(STAMP) ## Wall time against the critical path, own cost per question, E
 model: $(MODEL)/model.onnx ## Real all-MiniLM-L6-v2 weights, for the tests marked `model`
 	$(INSTALL) --editable ".[local]"
 	$(BIN)/pytest -m model
+
+browser: $(STAMP) ## The trace viewer in a real browser (installs Playwright, and Chromium if root)
+	$(INSTALL) --group browser
+	@if [ -z "$(CHROMIUM)" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
+		else \
+			echo "There is no Chromium: install it (sudo apt-get install chromium), or say where it" \
+				"is: make browser CHROMIUM_PATH=/path/to/chromium" >&2; \
+			exit 1; \
+		fi; \
+	fi
+	$(BIN)/pytest -raP -m browser
+	$(BIN)/python -m benchmarks.viewer
 
 live: $(STAMP) ## Tests against a real Ollama (`ollama serve`) and Hugging Face (HF_TOKEN)
 	$(BIN)/pytest -m live
@@ -66,5 +81,5 @@ $(STAMP): pyproject.toml
 		$(PYTHON) -m venv $(VENV) && \
 		$(INSTALL) --upgrade "pip>=25.1"; \
 	fi
-	$(INSTALL) --editable ".[server,mcp]" --group dev
+	$(INSTALL) --editable ".[server,mcp,otel]" --group dev
 	@touch $@

@@ -472,6 +472,39 @@ class TestTrace:
         journal.close()
         assert (alive["status"], dead["status"]) == ("running", "interrupted")
 
+    def test_list_finds_what_is_wanted(self, home: Path) -> None:
+        journal = Journal(home)
+        for run_id, question, took in (("a", "Which RIVER?", 10.0), ("b", "Which town?", 30.0)):
+            lock = journal.admit(run_id, question, {})
+            trace = Trace(run_id=run_id, question=question, status="answered")
+            trace.usage.wall_ms, trace.degraded = took, run_id == "b"
+            journal.let_go(trace, lock)
+        journal.close()
+
+        def found(*flags: str) -> str:
+            result = hoptrail("trace", "list", "--json", *flags)
+            assert result.exit_code == 0, result.stderr
+            return "".join(row["run_id"] for row in json.loads(result.stdout))
+
+        assert found() == "ba"
+        assert found("--sort", "fastest") == "ab"
+        assert found("--question", "river") == "a"
+        assert found("--degraded") == "b"
+        assert found("--not-degraded") == "a"
+        assert found("--status", "failed") == ""
+        assert found("--backend", "ollama") == ""
+        assert found("--since", "2h") == found("--since", "1 W") == "ba"
+        assert found("--since", "2000-01-01") == "ba"
+        assert found("--since", "2999-01-01T10:00") == ""
+        nobody = hoptrail("trace", "list", "--status", "failed")
+        assert "no run is like that" in nobody.stderr
+
+    @pytest.mark.parametrize("when", ["2x", "yesterday", "99999999d", "2026-13-01", ""])
+    def test_a_moment_that_is_none_is_wrong_usage(self, when: str) -> None:
+        result = hoptrail("trace", "list", "--since", when)
+        assert result.exit_code == 2
+        assert "2026-11-22" in result.stderr
+
     def test_list_says_how_to_begin(self) -> None:
         result = hoptrail("trace", "list")
         assert result.exit_code == 0

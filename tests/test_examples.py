@@ -27,6 +27,7 @@ EXPECTED = {
     "subgraph.py": "Hämeenlinna [1]",
     "tool_in_an_agent.py": "-- step 2: Where was Jean Sibelius born? Hämeenlinna",
     "tools_in_steps.py": "it is 13096 days",
+    "what_if.py": "-- step 1: Who is the author of Dracula? Bram Stoker (kept)",
 }
 
 

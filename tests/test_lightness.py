@@ -58,6 +58,8 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         ["trace", "list"],
         ["trace", "show", "last"],
         ["trace", "show", "last", "--json"],
+        ["trace", "html", "last"],
+        ["trace", "diff", "last", "last"],
         ["config", "show"],
     ],
     ids=" ".join,

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from hoptrail.answer import answer_of
-from hoptrail.trace import read_trace
+from hoptrail.trace import Trace, read_trace
 from tests import two_hops
 from tests.providers import ChatRequest, LoopbackProvider, Reply
 from tests.serving import Server, served
@@ -202,6 +202,7 @@ def test_an_unknown_run_is_404_everywhere(server: Server) -> None:
     for method, end in (
         ("GET", ""),
         ("GET", "/trace.json"),
+        ("GET", "/trace.html"),
         ("GET", "/events"),
         ("POST", "/cancel"),
     ):
@@ -310,3 +311,80 @@ def test_naughty_questions_are_kept_exactly(server: Server, provider: LoopbackPr
             "x-hoptrail-run-id"
         ]
         assert server.http.get(f"/runs/{run_id}").json()["question"] == text
+
+
+def test_runs_are_found_and_sorted(server: Server) -> None:
+    journal = server.trail.assembly.journal
+    for run_id, question, took in (("a", "Which RIVER?", 10.0), ("b", "Which town?", 30.0)):
+        lock = journal.admit(run_id, question, {"graph": "chat"})
+        trace = Trace(run_id=run_id, question=question, graph="chat", status="answered")
+        trace.degraded = run_id == "b"
+        trace.usage.wall_ms = took
+        journal.let_go(trace, lock)
+    journal.admit("c", "Which was killed?", {}).release()
+
+    def found(**query: str | int) -> str:
+        answer = server.http.get("/runs", params=query)
+        assert answer.status_code == 200, answer.text
+        return "".join(row["run_id"] for row in answer.json()["runs"])
+
+    assert found() == "cba"
+    assert found(question="river") == "a"
+    assert found(degraded="true") == "b"
+    assert found(degraded="false", sort="oldest") == "ac"
+    assert found(status="interrupted") == "c", "its process was killed"
+    assert found(status="running") == ""
+    assert found(sort="slowest", limit=1, offset=1) == "a"
+    assert found(backend="ollama") == ""
+    assert found(since="2099-01-01T00:00:00Z") == ""
+    row = server.http.get("/runs/b").json()
+    assert (row["graph"], row["parent_run_id"], row["llm_calls"], row["steps"]) == (
+        "chat",
+        "",
+        0,
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["status=done", "degraded=1", "degraded=", "sort=best", "limit=0", "limit=501", "offset=-1",
+     "since=yesterday", "since=1700000000", "before=2026-11-22", "question=" + "x" * 1001],
+)  # fmt: skip
+def test_a_query_that_cannot_be_is_422(server: Server, query: str) -> None:
+    assert server.http.get(f"/runs?{query}").status_code == 422
+
+
+def test_the_page_of_a_run_stands_alone_and_holds_no_secret(server: Server) -> None:
+    journal, key = server.trail.assembly.journal, "hf_aB3dE6gH9jK2mN5pQ8sT1vW4"
+    journal.admit("r1", "Why?", {}).release()
+    journal.save_trace(Trace(run_id="r1", question=f"</script><script>{key}"))
+    answer = server.http.get("/runs/r1/trace.html")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'inline; filename="r1.html"'
+    (policy,) = answer.headers.get_list("content-security-policy")
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "sandbox allow-scripts" in policy
+    assert "connect-src" not in policy
+    assert key not in answer.text
+    assert "</script><script>hf_" not in answer.text
+    assert r"\u003c/script\u003e\u003cscript\u003ehf_…" in answer.text
+    held = {"If-None-Match": answer.headers["etag"]}
+    assert server.http.get("/runs/r1/trace.html", headers=held).status_code == 304
+
+
+def test_the_page_of_a_run_under_way_shows_what_there_is(
+    server: Server, provider: LoopbackProvider
+) -> None:
+    hang_in(provider, "synthesis")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(
+            server.http.post, ASK, json={"question": two_hops.QUESTION, "run_id": "long"}
+        )
+        wait_for(lambda: in_phase(provider, "synthesis"))
+        page = server.http.get("/runs/long/trace.html").text
+        server.http.post("/runs/long/cancel")
+        waiting.result(20)
+    assert '"status":"running"' in page
+    assert '"answer":"Franz Kafka"' in page

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from hoptrail.backend import Availability
+from hoptrail.change import Change
 from hoptrail.doctor import Checkup, IndexState, LoadedModel
 from hoptrail.events import (
     AnswerRestarted,
@@ -29,6 +30,7 @@ from hoptrail.journal import RunRow
 from hoptrail.request import EarlierAnswer
 from hoptrail.settings import Origin
 from hoptrail.terminal.answer import print_answer
+from hoptrail.terminal.change import change_line
 from hoptrail.terminal.checkup import print_checkup
 from hoptrail.terminal.lines import Lines
 from hoptrail.terminal.live import LiveTree
@@ -36,8 +38,8 @@ from hoptrail.terminal.plain import duration, json_text, one_line, plain
 from hoptrail.terminal.record import print_record
 from hoptrail.terminal.runs import runs_table
 from hoptrail.terminal.values import print_values
-from hoptrail.terminal.waterfall import GENERATION, RETRIEVAL, Stretch, bars, draw
-from hoptrail.trace import Call, StepTrace, ToolCall, ToolUse, Trace
+from hoptrail.terminal.waterfall import FAILED, GENERATION, RETRIEVAL, Stretch, bars, draw
+from hoptrail.trace import Attempt, Call, StepTrace, ToolCall, ToolUse, Trace
 from tests.sample_trace import NOVEL, QUESTION, answered_step, citation, sample_trace, second_step
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -194,17 +196,58 @@ class TestWaterfall:
         _, first, second, _ = bars(sample_trace())
         assert [(s.kind, s.start, s.end) for s in first.stretches] == [
             ("retrieval", 600, 650),
-            ("first token", 650, 970),
-            ("generation", 970, 1450),
+            ("failed attempt", 650, 770),
+            ("first token", 770, 850),
+            ("generation", 850, 1450),
         ]
         assert first.ms == 850
         assert [s.kind for s in second.stretches] == ["retrieval", "generation"]
 
-    def test_what_came_from_the_journal_takes_no_time(self) -> None:
+    def test_waits_pauses_and_tools_have_their_stretches_too(self) -> None:
+        trace = sample_trace()
+        step, busy = trace.steps[1], Attempt(backend="ollama", outcome="BackendBusy", ms=100)
+        step.planned_ms, step.ready_ms, step.started_ms = 700, 1450, 1460
+        broken = Attempt(
+            backend="ollama", outcome="InvalidResponse", started_ms=200, first_token_ms=250, ms=100
+        )
+        good = Attempt(backend="extractive", started_ms=300, ms=150)
+        step.calls[0].queued_ms = 30
+        step.calls[0].started_ms = 1530
+        step.calls[0].attempts = [busy, broken, good]
+        step.calls[0].ms = 470
+        step.tools = [ToolUse(tool="calculator", started_ms=2000, ms=50)]
+        assert [(s.kind, s.start, s.end) for s in bars(trace)[2].stretches] == [
+            ("waiting for answers", 700, 1450),
+            ("queue", 1450, 1460),
+            ("retrieval", 1460, 1500),
+            ("queue", 1500, 1530),
+            ("failed attempt", 1530, 1630),
+            ("pause", 1630, 1730),
+            ("failed attempt", 1730, 1830),
+            ("generation", 1830, 2000),
+            ("tool", 2000, 2050),
+        ]
+        assert bars(trace)[2].ms == 600, "waiting for others is no work of its own"
+        out = screen(40)
+        print_record(out, trace)
+        assert "× failed attempt" in shown(out)
+        assert max(map(len, shown(out).splitlines())) <= 40
+
+    def test_a_failed_attempt_is_never_drawn_over(self) -> None:
+        stretches = [Stretch(FAILED, 500, 510), Stretch(GENERATION, 500, 1000)]
+        assert draw(stretches, 1000, 4).plain == "  ×█"
+
+    def test_what_was_not_done_in_this_run_takes_no_time_and_says_so(self) -> None:
         trace = sample_trace()
         for call in trace.steps[0].calls:
             call.from_journal = True
-        assert bars(trace)[1].stretches == ()
+        trace.steps[1].from_run = "parent-run"
+        assert [(bar.stretches, bar.kept) for bar in bars(trace)[1:3]] == [
+            ((), "journal"),
+            ((), "kept"),
+        ]
+        trace.steps[1].given = True
+        assert bars(trace)[2].kept == "given"
 
     def test_a_bar_stands_where_its_time_is(self) -> None:
         stretches = [Stretch(RETRIEVAL, 250, 500), Stretch(GENERATION, 500, 750)]
@@ -371,6 +414,28 @@ class TestTools:
         assert re.search(r"knows\s+I live in Brno\.  memory 0\.50", told)
 
 
+class TestFork:
+    @pytest.mark.parametrize("width", [40, 120])
+    def test_a_fork_says_what_it_is_forked_from_and_what_is_its_own(self, width: int) -> None:
+        trace = sample_trace()
+        trace.parent_run_id = "20261122-090000-aaaaaa"
+        trace.change = Change(step=2, answer="Elbe\x1b[31m")
+        trace.steps[0].from_run = trace.parent_run_id
+        trace.steps[1].given = True
+        out = screen(width)
+        print_record(out, trace)
+        told = " ".join(shown(out).split())
+        assert "forked from 20261122-090000-aaaaaa" in told
+        assert "step 2: answered “Elbe”" in told
+        assert "kept from" in told
+        assert "by hand" in told
+        assert "\x1b" not in shown(out)
+
+    def test_a_change_is_told_whole(self) -> None:
+        change = Change(question="Why?", model="ollama:x", pinned=("a", "b"), banned=("c",))
+        assert change_line(change).plain == "asked “Why?”; asked of ollama:x; with a, b; without c"
+
+
 class TestOthers:
     def test_the_answer_is_followed_by_what_it_cites(self) -> None:
         out = screen(30)
@@ -381,7 +446,7 @@ class TestOthers:
             "[1] The Trial (novels.md) “The Trial is a novel by Franz Kafka.”",
         ]
 
-    @pytest.mark.parametrize("width", [60, 120])
+    @pytest.mark.parametrize("width", [60, 120, 200])
     def test_runs_fit_and_keep_their_ids_whole(self, width: int) -> None:
         rows = [
             RunRow.model_validate(
@@ -394,6 +459,9 @@ class TestOthers:
                     "updated": 1_800_000_000,
                     "backends": "huggingface,ollama",
                     "wall_ms": 2600,
+                    "steps": 2,
+                    "llm_calls": 31,
+                    "parent_run_id": "the-parent" if status == "failed" else "",
                 }
             )
             for status in ("answered", "failed", "running")
@@ -403,7 +471,10 @@ class TestOthers:
         lines = shown(out).splitlines()
         assert max(map(len, lines)) <= width
         assert shown(out).count("20261122-091500-4f2a9c") == 3
-        assert ("huggingface, ollama" in shown(out)) == (width == 120)
+        assert ("huggingface, ollama" in shown(out)) == (width >= 120)
+        assert (" 31 " in shown(out)) == (width == 200), "LLM calls where there is room"
+        assert ("↳ the-parent" in shown(out)) == (width == 200)
+        assert shown(out).count("↳") == 1
 
     def test_settings_are_lines_of_a_dotenv_file(self) -> None:
         out = screen(40)

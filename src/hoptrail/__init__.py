@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hoptrail.answer import Answer
     from hoptrail.budget import Budget
+    from hoptrail.change import Change
     from hoptrail.errors import (
         AllBackendsFailed,
         BackendError,
         BudgetExceeded,
+        ChangeImpossible,
         HoptrailError,
         NoBackend,
         RetrievalError,
@@ -59,6 +61,8 @@ __all__ = [
     "BackendError",
     "Budget",
     "BudgetExceeded",
+    "Change",
+    "ChangeImpossible",
     "Citation",
     "Event",
     "Evidence",
@@ -92,10 +96,12 @@ __all__ = [
 _NAMES = {
     "answer": ("Answer",),
     "budget": ("Budget",),
+    "change": ("Change",),
     "errors": (
         "AllBackendsFailed",
         "BackendError",
         "BudgetExceeded",
+        "ChangeImpossible",
         "HoptrailError",
         "NoBackend",
         "RetrievalError",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from pydantic import BaseModel, ConfigDict
 
 from hoptrail.evidence import Citation
+from hoptrail.secrecy import masked
 from hoptrail.trace import Attempt, Call, StepTrace, ToolUse, Trace, Usage
 
 
@@ -45,10 +48,24 @@ class Answer(BaseModel):
     def __str__(self) -> str:
         return self.text
 
+    def _repr_html_(self) -> str:
+        """Show the answer in a notebook, and the run that led to it under a fold."""
+        sources = [
+            f"[{n}] {each.title} ({each.source})" for n, each in enumerate(self.citations, 1)
+        ]
+        told = escape(masked("\n".join([self.text, *(["", *sources] if sources else ())])))
+        return (
+            f'<div style="white-space: pre-wrap">{told}</div>'
+            f"<details><summary>How it was found</summary>{self.trace._repr_html_()}</details>"
+        )
+
     def as_json(self) -> dict[str, object]:
         """Give the object that ``hoptrail ask --json`` prints: its keys are a promise."""
+        change = self.trace.change
         return {
             "run_id": self.run_id,
+            "parent_run_id": self.trace.parent_run_id,
+            "change": None if change is None else change.model_dump(mode="json"),
             "question": self.question,
             "answer": self.text,
             "short_answer": self.short,
@@ -96,6 +113,8 @@ def step_json(step: StepTrace) -> dict[str, object]:
         "asked": step.asked,
         "depends_on": step.depends_on,
         "status": step.status,
+        "from_run": step.from_run,
+        "given": step.given,
         "answer": step.answer,
         "abstained": step.status == "abstained",
         "backend": last.backend,

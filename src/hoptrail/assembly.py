@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hoptrail.budget import Budget
-from hoptrail.errors import SettingsError
+from hoptrail.errors import ChangeImpossible, SettingsError
 from hoptrail.journal import Journal
-from hoptrail.settings import Settings, load_settings
+from hoptrail.settings import MODEL_SETTINGS, Settings, load_settings
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from hoptrail.corpus import Corpus
     from hoptrail.embeddings import EmbedderChain
     from hoptrail.memory import Memory, ThreadedSqliteStore
+    from hoptrail.otlp import SpanWay
     from hoptrail.router import RoutedChatModel
     from hoptrail.run import Parts, Search
     from hoptrail.space import Embedder
+    from hoptrail.span_export import SpanExport
 
 Documents = str | Path | Sequence[str | Path] | None
 
@@ -57,7 +59,16 @@ class Assembly:
     @cached_property
     def journal(self) -> Journal:
         """The runs under the home folder."""
-        return Journal(self.settings.home)
+        return Journal(self.settings.home, self.settings.secrets)
+
+    @cached_property
+    def spans(self) -> SpanExport | None:
+        """Where runs go as OpenTelemetry's spans, or None when they are to go nowhere."""
+        if self.settings.otel_disabled:
+            return None
+        from hoptrail.span_export import SpanExport
+
+        return SpanExport(span_way(self.settings))
 
     @cached_property
     def backends(self) -> list[Backend]:
@@ -116,7 +127,38 @@ class Assembly:
             # Only memory that was asked for enters a run; a conversation always has one.
             recall=None if self.store is None else self.memory().recall,
             routed=own,
+            named_model=self.named_model,
+            spans=self.spans,
         )
+
+    def named_model(self, name: str) -> tuple[RoutedChatModel, str]:
+        """Give the model ``BACKEND:MODEL`` behind a router of its own, and its policy."""
+        from hoptrail.router import RoutedChatModel
+
+        backend, _, model = name.partition(":")
+        # One that is there may have its model in memory.
+        there = [each for each in self.backends if (each.name, each.model) == (backend, model)]
+        settings = self.settings.with_model(backend, model)
+        router = RoutedChatModel(there or [make_backend(backend, settings)])
+        return router, router.policy
+
+    def check_model(self, name: str) -> None:
+        """Check that ``BACKEND:MODEL`` names a backend of the settings.
+
+        Whoever may fork a run must not have this process load a model of their choice.
+
+        Raises:
+            ChangeImpossible: it does not; or it is another local model than that of the settings.
+        """
+        allowed = [each for each in self.settings.backends if each in MODEL_SETTINGS]
+        backend, _, model = name.partition(":")
+        if backend not in allowed:
+            raise ChangeImpossible(
+                f"{name!r} is not a model that may be asked: write it as BACKEND:MODEL, with a "
+                f"backend of the settings ({', '.join(allowed) or 'which have none'})"
+            )
+        if backend == "local" and model != self.settings.local_model:
+            raise ChangeImpossible(f"{model!r} is not the local model that HOPTRAIL_LOCAL_MODEL is")
 
     def memory(self, user: str = "default", store: BaseStore | None = None) -> Memory:
         """Give what is remembered of a user: in a store passed in, or under the home folder."""
@@ -134,7 +176,7 @@ class Assembly:
 
     def close(self) -> None:
         """Close the files of what was built."""
-        for name in ("journal", "corpus", "own_store"):
+        for name in ("journal", "corpus", "own_store", "spans"):
             if (part := self.__dict__.get(name)) is not None:
                 part.close()
 
@@ -163,6 +205,21 @@ def model_name(model: BaseChatModel) -> str:
     """Name a caller's model for the trace: its kind, and the model it asks where it tells."""
     told = model._get_ls_params()
     return f"{told.get('ls_provider', model._llm_type)}:{told.get('ls_model_name', '')}".strip(":")
+
+
+def span_way(settings: Settings) -> SpanWay:
+    """Give where the settings would have spans go, and what of a run they hold."""
+    from hoptrail.otlp import SpanWay, traces_address
+    from hoptrail.span_attributes import SpanAttributes
+
+    base, headers = settings.otlp_endpoint, settings.otlp_headers
+    return SpanWay(
+        address=settings.otlp_traces_endpoint or (traces_address(base) if base else ""),
+        headers=headers.get_secret_value() if headers else "",
+        file=settings.otel_file,
+        service=settings.otel_service_name,
+        told=SpanAttributes(settings.otel_content, settings.secrets),
+    )
 
 
 def _budget(settings: Settings) -> Budget:

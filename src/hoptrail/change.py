@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from hoptrail.characters import whole
+
+
+def _kept(text: object) -> object:
+    return whole(text).strip() if isinstance(text, str) else text
+
+
+_Text = Annotated[str, BeforeValidator(_kept), Field(max_length=10_000)]
+_PassageIds = Annotated[
+    # Not strict: in JSON they are a list.
+    tuple[Annotated[str, BeforeValidator(_kept), Field(min_length=1, max_length=500)], ...],
+    Field(max_length=100, strict=False),
+]
 
 
 class Change(BaseModel):
@@ -21,12 +35,17 @@ class Change(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    step: int | None = Field(default=None, ge=1)
-    answer: str | None = None
-    question: str | None = None
-    model: str | None = None
-    pinned: tuple[str, ...] = ()
-    banned: tuple[str, ...] = ()
+    step: Annotated[int, Field(ge=1)] | None = None
+    answer: _Text | None = None
+    question: _Text | None = None
+    model: Annotated[str, Field(pattern=r"^[a-z]+:\S+$", max_length=500)] | None = None
+    pinned: _PassageIds = ()
+    banned: _PassageIds = ()
+
+    @property
+    def is_new_question(self) -> bool:
+        """Whether the run itself asks another question, so that nothing of it can be kept."""
+        return self.step is None and self.question is not None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -38,7 +57,7 @@ class Change(BaseModel):
         if self.answer is not None and asks:
             raise ValueError("a step whose answer is given is not asked: change one of them")
         for text in (self.answer, self.question):
-            if text is not None and not text.strip():
+            if text is not None and not text:
                 raise ValueError("what is given in place of it is empty")
         if both := set(self.pinned) & set(self.banned):
             raise ValueError(f"pinned and banned at once: {', '.join(sorted(both))}")

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from hoptrail.characters import whole
 from hoptrail.errors import HoptrailError, RetrievalError
-from hoptrail.evidence import Evidence, Retrieval
+from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.prompts import passage_line
 from hoptrail.request import EarlierAnswer
-from hoptrail.run import Parts
+from hoptrail.run import Parts, Search
 from hoptrail.trace import StepTrace
 
 SIMILARITY_FLOOR = 0.35
 """Cosine below which an earlier answer is not shown to a step that does not refer to it."""
+PINNED = "pinned"
+"""The score of a passage that is there because somebody wanted it."""
 MOST_SIMILAR_ANSWERS = 2
 MOST_FACTS = 3
 EARLIER_SHARE = 0.25
@@ -65,6 +67,31 @@ async def gather_context(
         )
     retrieval = retrieval.model_copy(update={"evidence": evidence})
     return Context(retrieval, earlier, tuple(warnings))
+
+
+def steered(search: Search, pinned: Sequence[Passage], banned: frozenset[str]) -> Search:
+    """Give a search whose results begin with the passages ``pinned``, and hold none ``banned``.
+
+    There are as many as are asked for, where so many are found. That a passage was pinned
+    is among its scores.
+    """
+    first = {passage.id for passage in pinned}
+
+    async def steered_search(question: str, k: int) -> Retrieval:
+        found = await search(question, k + len(banned))
+        of = {item.passage.id: item for item in found.evidence}
+        chosen = [_pinned(passage, of.get(passage.id)) for passage in pinned]
+        free = [item for name, item in of.items() if name not in first | banned]
+        evidence = (*chosen, *free[: max(0, k - len(chosen))])
+        ranked = (item.model_copy(update={"rank": at}) for at, item in enumerate(evidence, 1))
+        return found.model_copy(update={"evidence": tuple(ranked)})
+
+    return steered_search
+
+
+def _pinned(passage: Passage, found: Evidence | None) -> Evidence:
+    item = found or Evidence(passage=passage, rank=1, score=0.0)
+    return item.model_copy(update={"scores": {**item.scores, PINNED: 1.0}})
 
 
 async def _search(parts: Parts, asked: str, k: int) -> Retrieval:

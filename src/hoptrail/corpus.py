@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hoptrail.errors import RetrievalError
-from hoptrail.evidence import Retrieval
+from hoptrail.evidence import Passage, Retrieval
 from hoptrail.retrieval.index import Index
 from hoptrail.retrieval.ingest import IngestReport, ingest
 from hoptrail.space import Embedders
@@ -58,6 +58,11 @@ class Corpus:
         """Give the best ``k`` passages for a question."""
         index = await self.open()
         return await index.search(question, k=k, embedders=self._embedders)
+
+    async def passages(self, ids: Sequence[str]) -> dict[str, Passage]:
+        """Give those of some passages that the documents hold, whole, by id."""
+        index = await self.open()
+        return await asyncio.to_thread(index.passages, ids)
 
     async def _prepare(self, progress: Progress | None) -> IngestReport | None:
         report = None

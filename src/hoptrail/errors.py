@@ -23,9 +23,11 @@ HoptrailError
 ├── RunBusy                  another process is working on this run
 ├── RunOfAnother             the run of this id asks another question
 ├── RunCancelled             somebody stopped the run before its end
+├── ChangeImpossible         a run cannot be forked with this change
 ├── TooManyRuns              as many runs as may are under way (.retry_after seconds)
 ├── ShuttingDown             this server takes no more runs
-└── TraceUnreadable          the trace is damaged or of a newer version
+├── TraceUnreadable          the trace is damaged or of a newer version
+└── ExportFailed             nobody took the spans of a run
 
 Errors rise. None of them ever travels as the text of an answer.
 """
@@ -221,6 +223,10 @@ class RunCancelled(HoptrailError):
     """Somebody stopped the run before its end; what is finished stays for a resume."""
 
 
+class ChangeImpossible(HoptrailError):
+    """A run cannot be forked with this change: it has no such step, or nothing would differ."""
+
+
 class TooManyRuns(HoptrailError):
     """As many runs as may are under way; ``retry_after`` is in seconds."""
 
@@ -238,3 +244,7 @@ class ShuttingDown(HoptrailError):
 
 class TraceUnreadable(HoptrailError):
     """The trace is damaged, or was written by a newer version."""
+
+
+class ExportFailed(HoptrailError):
+    """Nobody took the spans of a run, where they were sent or written to."""

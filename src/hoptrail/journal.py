@@ -10,46 +10,89 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import re
 import sqlite3
 import time
+import unicodedata
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypedDict, TypeVar, Unpack
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
+from hoptrail.characters import whole
 from hoptrail.errors import HoptrailError, RunBusy, RunNotFound, RunOfAnother
+from hoptrail.secrecy import Secrets
 from hoptrail.trace import RunStatus, Trace, read_trace
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_VERSION = 1
+_VERSION = 2
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_TABLES = """
-CREATE TABLE IF NOT EXISTS runs (
-    run_id TEXT PRIMARY KEY, question TEXT NOT NULL, options TEXT NOT NULL,
-    status TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
-    answer TEXT NOT NULL DEFAULT '', backends TEXT NOT NULL DEFAULT '',
-    degraded INTEGER NOT NULL DEFAULT 0, wall_ms REAL NOT NULL DEFAULT 0,
-    stop_reason TEXT NOT NULL DEFAULT '');
-CREATE TABLE IF NOT EXISTS entries (
-    run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, key TEXT NOT NULL,
-    value TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (run_id, key)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created);
-"""
+_SCHEMA: dict[int, tuple[str, ...]] = {
+    1: (
+        """CREATE TABLE IF NOT EXISTS runs (
+            run_id TEXT PRIMARY KEY, question TEXT NOT NULL, options TEXT NOT NULL,
+            status TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
+            answer TEXT NOT NULL DEFAULT '', backends TEXT NOT NULL DEFAULT '',
+            degraded INTEGER NOT NULL DEFAULT 0, wall_ms REAL NOT NULL DEFAULT 0,
+            stop_reason TEXT NOT NULL DEFAULT '')""",
+        """CREATE TABLE IF NOT EXISTS entries (
+            run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, key TEXT NOT NULL,
+            value TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (run_id, key)) WITHOUT ROWID""",
+        "CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created)",
+    ),
+    2: (
+        "ALTER TABLE runs ADD COLUMN graph TEXT NOT NULL DEFAULT 'multi-hop'",
+        "ALTER TABLE runs ADD COLUMN parent_run_id TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD COLUMN llm_calls INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN steps INTEGER NOT NULL DEFAULT 0",
+        "UPDATE runs SET graph = coalesce(json_extract(options, '$.graph'), graph)"
+        " WHERE json_valid(options)",
+        "CREATE INDEX running_runs ON runs (status) WHERE status = 'running'",
+    ),
+}
+"""What makes a journal of each version out of one of the version before it."""
+
+RunSort = Literal["newest", "oldest", "slowest", "fastest", "question"]
+_ORDERS: dict[RunSort, str] = {
+    "newest": "created DESC, run_id DESC",
+    "oldest": "created, run_id",
+    "slowest": "wall_ms DESC, created DESC, run_id DESC",
+    "fastest": "wall_ms = 0, wall_ms, created DESC, run_id DESC",
+    "question": "folded(question), created DESC, run_id DESC",
+}
+"""How runs are sorted; by time, those that took none yet come last."""
+
+
+class RunFilter(TypedDict, total=False):
+    """Which runs are wanted; what is absent or None is left open.
+
+    ``before`` and ``since`` are times of creation; ``backend`` is one that a call was answered
+    by; ``question`` is a part of the question, in any case and any Unicode composition.
+    """
+
+    status: RunStatus | None
+    before: datetime | None
+    since: datetime | None
+    backend: str | None
+    question: str | None
+    degraded: bool | None
 
 
 class RunRow(BaseModel):
-    """A run at a glance; ``options`` is what it was asked with, to resume it alike."""
+    """A run at a glance; ``options`` is what it was asked with, to resume it alike.
+
+    ``parent_run_id`` is the run it was forked from, or empty. ``llm_calls`` and ``steps`` are
+    known at its end (and are 0 in what a Hoptrail before this one ended).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,18 +107,25 @@ class RunRow(BaseModel):
     degraded: bool = False
     wall_ms: float = 0.0
     stop_reason: str = ""
+    graph: str = "multi-hop"
+    parent_run_id: str = ""
+    llm_calls: int = 0
+    steps: int = 0
 
 
 class Journal:
     """The runs kept in one folder: ``journal.db``, one trace file a run, one lock a live run.
 
     The methods block on the disk; `Journal.off_loop` runs one of them on the journal's own
-    thread, so that an event loop never waits for it.
+    thread, so that an event loop never waits for it. The known values of ``secrets`` never reach
+    the disk.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, secrets: Secrets | None = None) -> None:
         self.folder = folder
+        self._secrets = secrets or Secrets()
         self._connection: sqlite3.Connection | None = None
+        self._locks: weakref.WeakValueDictionary[str, FileLock] = weakref.WeakValueDictionary()
         self._files = ExitStack()
         weakref.finalize(self, self._files.close)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hoptrail-journal")
@@ -111,20 +161,47 @@ class Journal:
             RunOfAnother: the run is one of another question.
         """
         lock = self._lock(run_id)
+        question = self._secrets.hide(question)
+        graph = options.get("graph", "multi-hop")
         now = round(time.time(), 6)  # as exactly as a `datetime` tells it
         try:
             with self._writing() as connection:
                 connection.execute(
-                    "INSERT INTO runs (run_id, question, options, status, created, updated)"
-                    " VALUES (?, ?, ?, 'running', ?, ?) ON CONFLICT (run_id) DO UPDATE"
+                    "INSERT INTO runs (run_id, question, options, status, created, updated, graph)"
+                    " VALUES (?, ?, ?, 'running', ?, ?, ?) ON CONFLICT (run_id) DO UPDATE"
                     " SET status = 'running', updated = excluded.updated",
-                    (run_id, question, json.dumps(options), now, now),
+                    (run_id, question, self._secrets.hide_in(json.dumps(options)), now, now, graph),
                 )
-                _check_question(self.run(run_id), question)
+                _check_question(self._row(run_id), question)
         except BaseException:
             lock.release()
             raise
         return lock
+
+    def fork(
+        self, run_id: str, question: str, options: dict[str, object], entries: dict[str, str]
+    ) -> None:
+        """Commit a run's row together with the finished work it begins with; it can be resumed.
+
+        Raises:
+            RunOfAnother: there is a run of this id.
+        """
+        _check_run_id(run_id)
+        hide, now = self._secrets, round(time.time(), 6)
+        row = (run_id, hide.hide(question), hide.hide_in(json.dumps(options)), now, now)
+        with self._writing() as connection:
+            added = connection.execute(
+                "INSERT INTO runs (run_id, question, options, status, created, updated, graph,"
+                " parent_run_id) VALUES (?, ?, ?, 'interrupted', ?, ?, ?, ?)"
+                " ON CONFLICT (run_id) DO NOTHING",
+                (*row, options["graph"], options["parent_run_id"]),
+            )
+            if not added.rowcount:
+                raise RunOfAnother(
+                    f"there is a run {run_id} already: a fork needs an id of its own"
+                )
+            kept = [(run_id, key, hide.hide_in(value), now) for key, value in entries.items()]
+            connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", kept)
 
     def let_go(self, trace: Trace, lock: FileLock) -> None:
         """Commit how a run stands, and release its lock whatever happens."""
@@ -143,25 +220,30 @@ class Journal:
         with self._writing() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)",
-                (run_id, key, value, time.time()),
+                (run_id, key, self._secrets.hide_in(value), time.time()),
             )
 
     def finish(self, trace: Trace) -> None:
         """Commit how the run ended, and keep its trace."""
         self.save_trace(trace)
-        backends = sorted({call.backend for step in trace.steps for call in step.calls})
+        backends = sorted({call.backend for call in trace.calls() if call.backend})
         with self._writing() as connection:
             connection.execute(
                 "UPDATE runs SET status = ?, updated = ?, answer = ?, backends = ?, degraded = ?,"
-                " wall_ms = ?, stop_reason = ? WHERE run_id = ?",
+                " wall_ms = ?, stop_reason = ?, graph = ?, parent_run_id = ?, llm_calls = ?,"
+                " steps = ? WHERE run_id = ?",
                 (
                     trace.status,
                     time.time(),
-                    trace.answer,
-                    ",".join(filter(None, backends)),
+                    self._secrets.hide(trace.answer),
+                    ",".join(backends),
                     trace.degraded,
                     trace.usage.wall_ms,
                     trace.stop_reason,
+                    trace.graph,
+                    trace.parent_run_id or "",
+                    trace.usage.llm_calls,
+                    len(trace.steps),
                     trace.run_id,
                 ),
             )
@@ -172,21 +254,52 @@ class Journal:
         Raises:
             RunNotFound: no run of this id was ever admitted.
         """
+        row = self._row(run_id)
+        if row.status == "running" and self._settle(run_id):
+            row = self._row(run_id)
+        return row
+
+    def runs(
+        self,
+        limit: int = 50,
+        *,
+        sort: RunSort = "newest",
+        offset: int = 0,
+        **wanted: Unpack[RunFilter],
+    ) -> list[RunRow]:
+        """Give the runs that are wanted, sorted, at most ``limit`` after the first ``offset``."""
+        running = self._open().execute("SELECT run_id FROM runs WHERE status = 'running'")
+        for row in running.fetchall():
+            self._settle(row["run_id"])
+        where, values = _conditions(wanted)
+        rows = self._open().execute(
+            f"SELECT * FROM runs WHERE {where} ORDER BY {_ORDERS[sort]} LIMIT ? OFFSET ?",
+            (*values, limit, offset),
+        )
+        return [_row(row) for row in rows]
+
+    def _row(self, run_id: str) -> RunRow:
         row = self._open().execute("SELECT * FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         if row is None:
             raise RunNotFound(f"there is no run {run_id!r}: `hoptrail trace list` shows them")
         return _row(row)
 
-    def runs(
-        self, limit: int = 50, *, status: RunStatus | None = None, before: datetime | None = None
-    ) -> list[RunRow]:
-        """Give the newest runs, newest first; with ``before``, of those created before then."""
-        rows = self._open().execute(
-            "SELECT * FROM runs WHERE status = coalesce(?, status) AND created < ?"
-            " ORDER BY created DESC LIMIT ?",
-            (status, math.inf if before is None else before.timestamp(), limit),
-        )
-        return [_row(row) for row in rows]
+    def _settle(self, run_id: str) -> bool:
+        """Note for a killed process, which could not, that its run is interrupted."""
+        try:
+            lock = self._lock(run_id)
+        except RunBusy:
+            return False
+        try:
+            with self._writing() as connection:
+                connection.execute(
+                    "UPDATE runs SET status = 'interrupted', stop_reason = 'interrupted'"
+                    " WHERE run_id = ? AND status = 'running'",
+                    (run_id,),
+                )
+        finally:
+            lock.release()
+        return True
 
     def alive(self, run_id: str) -> bool:
         """Say whether somebody is working on the run now; a killed process is not."""
@@ -200,7 +313,8 @@ class Journal:
         """Write the run's trace file: the old one or the new one is there, never half."""
         path = self.trace_path(trace.run_id)
         partial = path.with_suffix(".partial")
-        partial.write_text(trace.model_dump_json(), encoding="utf-8")
+        document = self._secrets.hide_in(trace.model_dump_json())
+        partial.write_text(document, encoding="utf-8")
         partial.replace(path)
 
     def trace_path(self, run_id: str) -> Path:
@@ -209,7 +323,7 @@ class Journal:
         return self.folder / "traces" / f"{run_id}.json"
 
     def trace(self, run_id: str) -> Trace:
-        """Read the run's trace.
+        """Read the run's trace; one whose process was killed is interrupted.
 
         Raises:
             RunNotFound: there is none.
@@ -219,11 +333,17 @@ class Journal:
         if not path.exists():
             self.run(run_id)
             raise RunNotFound(f"run {run_id} was admitted but has no trace yet")
-        return read_trace(path.read_bytes())
+        trace = read_trace(path.read_bytes(), str(path))
+        if trace.status == "running" and not self.alive(run_id):
+            trace.status = "interrupted"
+        return trace
 
     def _lock(self, run_id: str) -> FileLock:
         _check_run_id(run_id)
         self._open()
+        mine = self._locks.get(run_id)
+        if mine is not None and mine.is_locked:
+            raise RunBusy(f"run {run_id} is being worked on by this process")
         # The operating system drops the lock when its process dies, however it dies.
         path = self.folder / "locks" / f"{run_id}.lock"
         lock = FileLock(path, blocking=False, thread_local=False)
@@ -231,6 +351,7 @@ class Journal:
             lock.acquire()
         except Timeout as error:
             raise RunBusy(f"run {run_id} is being worked on by another process") from error
+        self._locks[run_id] = lock
         return lock
 
     def _open(self) -> sqlite3.Connection:
@@ -271,17 +392,61 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > _VERSION:
+    connection.create_function("folded", 1, _folded, deterministic=True)
+    try:
+        _bring_up(connection, path)
+    except BaseException:
         connection.close()
+        raise
+    return connection
+
+
+def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a journal up to this version: all of it, or nothing.
+
+    Raises:
+        HoptrailError: it was written by a newer Hoptrail.
+    """
+    version = _version(connection)
+    if version < _VERSION:
+        with _Transaction(connection):
+            # Another process may have done it, or more, before this one had its turn.
+            for each in range(_version(connection) + 1, _VERSION + 1):
+                for statement in _SCHEMA[each]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {each}")
+        version = _version(connection)
+    if version > _VERSION:
         raise HoptrailError(
             f"{path} was written by a newer Hoptrail (journal version {version}, this one knows "
             f"{_VERSION}): upgrade with `pip install -U hoptrail`"
         )
-    if version < _VERSION:
-        connection.executescript(_TABLES)
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _conditions(wanted: RunFilter) -> tuple[str, list[object]]:
+    """Give the conditions of a filter as SQL, and the values that belong into it."""
+    before, since = wanted.get("before"), wanted.get("since")
+    question, backend = wanted.get("question"), wanted.get("backend")
+    asked: dict[str, object] = {
+        "status = ?": wanted.get("status"),
+        "created < ?": None if before is None else before.timestamp(),
+        "created >= ?": None if since is None else since.timestamp(),
+        "instr(',' || backends || ',', ?)": None if backend is None else f",{whole(backend)},",
+        # Not LIKE: it folds the case of ASCII alone, and reads % and _ as patterns.
+        "instr(folded(question), ?)": None if question is None else _folded(whole(question)),
+        "degraded = ?": wanted.get("degraded"),
+    }
+    given = {condition: value for condition, value in asked.items() if value is not None}
+    return " AND ".join(["TRUE", *given]), [*given.values()]
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text.casefold())
 
 
 def _row(row: sqlite3.Row) -> RunRow:
@@ -296,6 +461,11 @@ def _check_question(row: RunRow, question: str) -> None:
         )
 
 
+def is_run_id(text: str) -> bool:
+    """Say whether a run may go by this id; it can then be the name of a file."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
 def _check_run_id(run_id: str) -> None:
-    if not _RUN_ID.fullmatch(run_id):
+    if not is_run_id(run_id):
         raise RunNotFound(f"{run_id!r} is not a run id: letters, digits, - and _, at most 64")

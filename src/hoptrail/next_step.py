@@ -11,10 +11,10 @@ from hoptrail.events import PlanFinished
 from hoptrail.loose_json import read_json
 from hoptrail.plan import Step, bare_pronoun, fill, mentions, read_plan
 from hoptrail.plan_text import items_of
-from hoptrail.planning import Voided, enter_step
+from hoptrail.planning import Voided, enter_step, kept_plan
 from hoptrail.reply import says_nothing
 from hoptrail.request import NextStepRequest
-from hoptrail.run import Run
+from hoptrail.run import Key, Run
 from hoptrail.synthesis import outcome
 from hoptrail.trace import StepTrace
 
@@ -54,6 +54,12 @@ async def _choice(run: Run) -> Choice:
     made, steps, question = run.trace.plan, run.trace.steps, run.trace.question
     if made.source == "gate":
         return "enough"
+    key = next_key(run.key, steps)
+    if (kept := kept_plan(run, key)) is not None:
+        run.recalled(key, made.calls)
+        made.source = made.source if kept.source == "journal" else kept.source
+        enter_step(run, kept.steps[0])
+        return "step"
     if not steps and run.parts.gate is not None and run.parts.gate(question):
         made.source = "gate"
         enter_step(run, Step(id=1, question=question))
@@ -62,7 +68,7 @@ async def _choice(run: Run) -> Choice:
         run.ledger.stopped_by = run.ledger.stopped_by or "steps"
     if run.ledger.stopped_by is not None:
         return "stopped"
-    text = await _reply(run)
+    text = await _reply(run, key)
     if steps and not _names_a_step(text):
         return _end(run, text)
     step = _new_step(run, text)
@@ -72,11 +78,15 @@ async def _choice(run: Run) -> Choice:
     return "step"
 
 
-async def _reply(run: Run) -> str:
+def next_key(key: Key, steps: Sequence[StepTrace]) -> str:
+    """Name the choice of the step that comes after others, by how those ended."""
+    found = [(step.asked or step.question, step.status, step.answer) for step in steps]
+    return key("next", found)
+
+
+async def _reply(run: Run, key: str) -> str:
     """Give what was chosen, kept before it is acted on: a resumed run goes the same way."""
     steps, made = run.trace.steps, run.trace.plan
-    found = [(step.asked or step.question, step.status, step.answer) for step in steps]
-    key = run.key("next", found)
     if (earlier := run.recalled(key, made.calls)) is not None:
         return earlier.output
     number = len(steps) + 1
@@ -118,15 +128,15 @@ def _new_step(run: Run, text: str) -> Step | None:
     for step in plan.steps:
         can_be_asked = set(step.depends_on) <= answers.keys() and not says_nothing(step.question)
         if can_be_asked and _words(fill(step.question, answers)) not in asked:
-            return Step(id=number, question=step.question, depends_on=_needs(step, steps))
+            return Step(id=number, question=step.question, depends_on=needs_of(step, steps))
     made.repairs.append(
         f"Nothing new was to be asked after step {number - 1}, only: {plan.steps[0].question}"
     )
     return None
 
 
-def _needs(step: Step, steps: Sequence[StepTrace]) -> tuple[int, ...]:
-    """Give the steps whose answers a question refers to or names.
+def needs_of(step: Step, steps: Sequence[StepTrace]) -> tuple[int, ...]:
+    """Give those of the steps before whose answers a question refers to or names.
 
     What only says "he" or "there" means the last answer.
     """

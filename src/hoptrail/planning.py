@@ -6,18 +6,40 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import AsyncGeneratorType
-from typing import cast
+from typing import Literal, cast
 
 from hoptrail.events import PlanFinished, PlanRestarted, StepPlanned
 from hoptrail.plan import Plan, PlanReader, Step
 from hoptrail.request import PlanRequest
-from hoptrail.run import Restarted, Run
+from hoptrail.run import Key, Restarted, Run
 from hoptrail.trace import Call, StepTrace
 
 
 @dataclass(frozen=True)
 class Voided:
     """All steps given out so far are void: the plan is being written anew."""
+
+
+class KeptPlan(Plan):
+    """The steps a fork takes over as they are, in place of what its parent's model wrote."""
+
+    source: Literal["journal", "gate", "given"] = "journal"
+
+
+def plan_key(key: Key) -> str:
+    """Name the plan of a run."""
+    return key("plan")
+
+
+def steps_key(reply: str) -> str:
+    """Name the steps that are taken in place of those that the reply of this key holds."""
+    return f"steps:{reply}"
+
+
+def kept_plan(run: Run, reply: str) -> KeptPlan | None:
+    """Give the steps that are taken in place of those that the reply of this key holds."""
+    kept = run.kept.get(steps_key(reply))
+    return None if kept is None else KeptPlan.model_validate_json(kept)
 
 
 class Planning:
@@ -74,13 +96,17 @@ class Planning:
 
     async def _without_asking(self) -> Plan | None:
         run, question = self.run, self.run.trace.question
-        key, made = run.key("plan"), run.trace.plan
+        key, made = plan_key(run.key), run.trace.plan
         if self._given:
             made.source = "given"
             call = Call(purpose="plan", output=json.dumps({"steps": list(self._given)}))
             await run.keep(key, call.model_dump_json())
             return self._read(call.output)
-        if (earlier := run.recalled(key, made.calls)) is not None:
+        earlier, kept = run.recalled(key, made.calls), kept_plan(run, key)
+        if kept is not None:
+            made.source = kept.source
+            return kept
+        if earlier is not None:
             made.source = "journal"
             return self._read(earlier.output)
         if run.parts.gate is not None and run.parts.gate(question):
@@ -121,7 +147,7 @@ class Planning:
         plan = reader.finish()
         if plan.repairs and [step.question for step in plan.steps] == [question]:
             run.trace.plan.source = "fallback"
-        await run.keep(run.key("plan"), run.trace.plan.calls[-1].model_dump_json())
+        await run.keep(plan_key(run.key), run.trace.plan.calls[-1].model_dump_json())
         for step in self._finished(plan, given):
             yield step
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from hoptrail.errors import HoptrailError
 from hoptrail.loose_json import read_json
 from hoptrail.plan import Step, read_plan
-from hoptrail.planning import Voided, enter_step, note_repairs
+from hoptrail.planning import Voided, enter_step, kept_plan, note_repairs
 from hoptrail.request import RevisionRequest
-from hoptrail.run import Run
+from hoptrail.run import Key, Run
 from hoptrail.synthesis import outcome
+from hoptrail.trace import StepTrace
 
 
 async def revise_plan(run: Run, round_: int) -> None:
@@ -20,8 +21,9 @@ async def revise_plan(run: Run, round_: int) -> None:
     """
     steps = run.trace.steps
     first, room = len(steps) + 1, run.parts.budget.max_steps - len(steps)
+    key = revision_key(run.key, round_, steps)
     try:
-        text = await _revision_text(run, first, room, round_)
+        text = await _revision_text(run, first, room, key)
     except HoptrailError as error:
         run.trace.warnings.append(f"no revision of the plan: {error}")
         return
@@ -30,9 +32,10 @@ async def revise_plan(run: Run, round_: int) -> None:
     known = [step.id for step in steps if step.status == "answered"]
     plan = read_plan(text, run.trace.question, first_id=first, known=known, max_steps=room)
     note_repairs(run, plan)
-    if [step.question for step in plan.steps] == [run.trace.question]:
+    kept = kept_plan(run, key)
+    if kept is None and [step.question for step in plan.steps] == [run.trace.question]:
         return  # nothing new: it is what began the run, or a text that holds no plan
-    for step in plan.steps:
+    for step in (kept or plan).steps:
         enter_step(run, step, round_)
 
 
@@ -42,15 +45,19 @@ async def steps_of_round(run: Run, round_: int) -> AsyncIterator[Step | Voided]:
         yield Step(id=step.id, question=step.question, depends_on=tuple(step.depends_on))
 
 
-async def _revision_text(run: Run, first: int, room: int, round_: int) -> str:
-    steps = run.trace.steps
-    key = run.key("revision", round_, [(step.id, step.status, step.answer) for step in steps])
+def revision_key(key: Key, round_: int, steps: Sequence[StepTrace]) -> str:
+    """Name the revision that begins a round, by how the steps before it ended."""
+    found = [(step.id, step.asked or step.question, step.status, step.answer) for step in steps]
+    return key("revision", round_, found)
+
+
+async def _revision_text(run: Run, first: int, room: int, key: str) -> str:
     calls = run.trace.plan.calls
     if (earlier := run.recalled(key, calls)) is not None:
         return earlier.output
     request = RevisionRequest(
         question=run.trace.question,
-        steps=tuple(outcome(step, {}) for step in steps),
+        steps=tuple(outcome(step, {}) for step in run.trace.steps),
         first_id=first,
         max_steps=room,
     )

@@ -134,8 +134,14 @@ class RoutedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        # Streamed as well: only a stream tells a slow answer from one that never comes.
-        chunks = [chunk async for chunk in self._astream(messages, stop, **kwargs)]
+        try:
+            # Streamed as well: only a stream tells a slow answer from one that never comes.
+            chunks = [chunk async for chunk in self._astream(messages, stop, **kwargs)]
+        except asyncio.CancelledError as cancelled:
+            # LangChain tells its callbacks how a call ended, except of this end.
+            if run_manager is not None:
+                await run_manager.on_llm_error(cancelled)
+            raise
         message = message_chunk_to_message(gathered(chunks))
         return ChatResult(generations=[ChatGeneration(message=message)])
 

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -19,14 +19,22 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from hoptrail.budget import Budget, Ledger
 from hoptrail.characters import whole
-from hoptrail.errors import BackendRefused, BackendUnavailable, BudgetExceeded, HoptrailError
+from hoptrail.errors import (
+    BackendRefused,
+    BackendUnavailable,
+    BudgetExceeded,
+    ChangeImpossible,
+    HoptrailError,
+)
 from hoptrail.events import Event, RunFinished, RunStarted
 from hoptrail.evidence import Retrieval
 from hoptrail.fact import Fact
 from hoptrail.journal import Journal
+from hoptrail.lineage import Lineage, lineage_in
 from hoptrail.prompts import PROMPT_VERSION, render
 from hoptrail.reply import read_tool_calls
 from hoptrail.request import Request
+from hoptrail.span_export import Place, SpanExport
 from hoptrail.trace import Attempt, Call, Message, RunStatus, Trace
 
 if TYPE_CHECKING:
@@ -43,6 +51,10 @@ Similarity = Callable[[str, Sequence[str]], Awaitable[Sequence[float]]]
 """Gives the cosine of a text with each of some others."""
 Recall = Callable[[str, int], Awaitable[Sequence[Fact]]]
 """Gives the facts of memory nearest to a text, at most ``k``, nearest first."""
+NamedModel = Callable[[str], tuple[BaseChatModel, str]]
+"""Gives the routed model that ``BACKEND:MODEL`` names, and its policy."""
+Key = Callable[..., str]
+"""Names a piece of work by its kind and its content; see `work_key`."""
 Purpose = Literal["plan", "revision", "next", "step", "synthesis", "chat"]
 GraphName = Literal["multi-hop", "iterative", "chat"]
 
@@ -60,7 +72,9 @@ class Parts:
     ``routed`` is true when the model is Hoptrail's own router: it then takes the seconds that
     are left, and says on its answers which backend gave them. ``approve`` pauses each run after
     the plan; ``revisions`` is how often what found nothing may be asked differently. ``tools``
-    may be called by steps; ``recall`` brings facts of memory into their context.
+    may be called by steps; ``recall`` brings facts of memory into their context. ``spans`` takes
+    each run that ends to where OpenTelemetry's spans are collected. ``named_model`` is asked for
+    the model of a fork that has another one.
     """
 
     model: BaseChatModel
@@ -79,6 +93,8 @@ class Parts:
     recall: Recall | None = None
     routed: bool = False
     gate: Callable[[str], bool] | None = None
+    spans: SpanExport | None = None
+    named_model: NamedModel | None = None
 
     @property
     def tool_names(self) -> tuple[str, ...]:
@@ -96,8 +112,11 @@ class Restarted:
 class Run:
     """A run under way. Opened by `open_run`, ended by `finish`, `pause` or `stop`."""
 
-    def __init__(self, parts: Parts, trace: Trace, lock: FileLock) -> None:
+    def __init__(
+        self, parts: Parts, trace: Trace, lock: FileLock, lineage: Lineage | None = None
+    ) -> None:
         self.parts = parts
+        self.lineage = lineage
         self.trace = trace
         self.ledger = Ledger(parts.budget, time.monotonic)
         self.kept: dict[str, str] = {}
@@ -106,6 +125,7 @@ class Run:
         self.tools_refused = False
         self.tell: Callable[[Event], None] = lambda _event: None
         self._lock = lock
+        self._place: Place | None = parts.spans.place() if parts.spans else None
         self._over = False
         self._calls_at_once = asyncio.Semaphore(parts.concurrency)
         self._started = time.perf_counter()
@@ -140,10 +160,11 @@ class Run:
         return call
 
     def recount(self, call: Call) -> None:
-        """Count what a call of an earlier part of this run has cost."""
+        """Count what a call of an earlier part of this run has cost; a kept one cost its parent."""
         call.from_journal = True
-        self.ledger.charge(int(not call.degraded), call.input_tokens, call.output_tokens)
-        self.trace.degraded = self.trace.degraded or call.degraded
+        if not call.from_run:
+            self.ledger.charge(int(not call.degraded), call.input_tokens, call.output_tokens)
+        self._note_degraded(call)
 
     async def ask(
         self,
@@ -228,7 +249,11 @@ class Run:
     async def _let_go(self) -> None:
         self._over = True
         journal = self.parts.journal
-        await journal.off_loop(journal.let_go, self.trace, self._lock)
+        try:
+            await journal.off_loop(journal.let_go, self.trace, self._lock)
+        finally:
+            if self.parts.spans is not None:
+                self.parts.spans.take(self.trace, self._place)
 
     @asynccontextmanager
     async def guarded(self) -> AsyncIterator[None]:
@@ -309,13 +334,17 @@ class Run:
         call.backend = told.get("backend") or self.parts.model._llm_type
         call.model = told.get("model") or message.response_metadata.get("model_name")
         call.reason = told.get("reason", "passed in by the caller")
+        call.finish_reason = _finish_reason(message.response_metadata)
         call.degraded = bool(told.get("degraded"))
         call.attempts = [Attempt.model_validate(attempt) for attempt in told.get("attempts", ())]
         self._count(call, message)
         self.warn(*told.get("warnings", ()), *_refusals(call))
+        self._note_degraded(call)
+
+    def _note_degraded(self, call: Call) -> None:
         if call.degraded and not self.trace.degraded:
+            self.trace.degraded = True
             self.warn(f"no language model answered: {call.reason}")
-        self.trace.degraded = self.trace.degraded or call.degraded
 
     def warn(self, *warnings: str) -> None:
         """Note what went less than well, each thing once."""
@@ -367,10 +396,43 @@ async def open_run(  # what a run is: all but the first four have a default
         versions=_versions(),
     )
     lock, kept = await _admitted(parts.journal, trace)
-    run = Run(parts, trace, lock)
-    run.kept, run.tell = kept, tell
-    tell(RunStarted(run_id, question, resumed=bool(kept), trace=trace))
+    lineage = lineage_in(kept)
+    run = Run(parts, trace, lock, lineage)
+    run.kept = kept
+    if lineage is not None:
+        async with run.guarded():
+            _descend(run, lineage)
+    run.tell = tell
+    resumed = len(kept) > (lineage.entries if lineage else 0)
+    tell(RunStarted(run_id, question, resumed=resumed, trace=trace))
     return run
+
+
+def _descend(run: Run, lineage: Lineage) -> None:
+    """Make a run the fork that it is."""
+    run.parts = asking(run.parts, lineage)
+    trace = run.trace
+    trace.parent_run_id, trace.change = lineage.parent_run_id, lineage.change
+    trace.model_policy = run.parts.policy
+    if lineage.documents != trace.documents:
+        run.warn(
+            f"what is kept of run {lineage.parent_run_id} was answered from "
+            f"{lineage.documents or 'no documents'}, the rest from {trace.documents or 'none'}"
+        )
+
+
+def asking(parts: Parts, lineage: Lineage) -> Parts:
+    """Give the parts of a fork: those of any run, unless another model is to be asked.
+
+    Raises:
+        ChangeImpossible: these parts know no other model.
+    """
+    if lineage.model is None:
+        return parts
+    if parts.named_model is None:
+        raise ChangeImpossible(f"this graph cannot ask {lineage.model}: it has a model of its own")
+    model, policy = parts.named_model(lineage.model)
+    return replace(parts, model=model, policy=policy, routed=True)
 
 
 async def _admitted(journal: Journal, trace: Trace) -> tuple[FileLock, dict[str, str]]:
@@ -387,9 +449,9 @@ async def _admitted(journal: Journal, trace: Trace) -> tuple[FileLock, dict[str,
         return journal.entries(trace.run_id)
 
     def let_go() -> None:
-        trace.status = trace.stop_reason = "interrupted"
+        # What an earlier part of the run has written down stays: nothing was added to it.
         for lock in locks:
-            journal.let_go(trace, lock)
+            lock.release()
 
     try:
         kept = await journal.off_loop(admit)
@@ -416,6 +478,11 @@ def _joined(chunks: Sequence[BaseMessage]) -> BaseMessage:
     first, *others = chunks or [AIMessage("")]
     # A model that does not stream gives one message, which cannot be added to.
     return cast("BaseMessage", first + others) if others else first
+
+
+def _finish_reason(metadata: Mapping[str, Any]) -> str:
+    """Give why a model stopped; Ollama has another name for it than everybody else."""
+    return whole(str(metadata.get("finish_reason") or metadata.get("done_reason") or ""))
 
 
 def _why(restart: object) -> str:

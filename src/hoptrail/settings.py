@@ -43,14 +43,17 @@ from hoptrail.addresses import (
     web_address,
 )
 from hoptrail.errors import SettingsError
+from hoptrail.secrecy import Secrets
 
 HUGGINGFACE_URL = "https://router.huggingface.co"
 OLLAMA_URL = "http://127.0.0.1:11434"
+MODEL_SETTINGS = {"huggingface": "hf_model", "ollama": "ollama_model", "local": "local_model"}
+"""Which setting names the chat model of a backend; the built-in has none."""
 
 _LEGACY_HOST = "api-inference.huggingface.co"
 _LOGIN = "hf login"
 _ENVIRONMENT = "environment"
-_SECRETS = ("token", "api_token")
+_SECRETS = ("token", "api_token", "otlp_headers")
 
 
 def _names(value: object) -> object:
@@ -76,6 +79,17 @@ def _paths(value: object) -> object:
         return (value,)
     parts = value.split(os.pathsep) if isinstance(value, str) else value
     return [_path(part) for part in parts if part] if isinstance(parts, list | tuple) else parts
+
+
+def _is_true(value: object) -> object:
+    """Read OpenTelemetry's flags, which are off unless they say ``true``."""
+    return value.strip().lower() == "true" if isinstance(value, str) else value
+
+
+def _captures(value: object) -> object:
+    """Read whether spans hold content; OpenTelemetry's own variable has words for it."""
+    words = {"no_content": False, "event_only": False, "span_only": True, "span_and_event": True}
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 def _secret(value: object) -> object:
@@ -172,6 +186,25 @@ class Settings(BaseModel):
         (), description="Web origins besides this machine's own whose pages may call the server"
     )
     max_runs: _Count = Field(256, description="Most runs at a time in the server; more get 429")
+    otlp_endpoint: str = Field(
+        "", description="OpenTelemetry endpoint that each run that ends is sent to (OTLP over HTTP)"
+    )
+    otlp_traces_endpoint: str = Field(
+        "", description="The same as a whole address, as in http://127.0.0.1:4318/v1/traces"
+    )
+    otlp_headers: _Secret = Field(
+        None, description="What is sent along, name=value,name=value; often a key"
+    )
+    otel_service_name: str = Field("", description="Who spans say they come from; empty: hoptrail")
+    otel_file: Annotated[Path | None, BeforeValidator(_path)] = Field(
+        None, description="File that each run that ends is appended to, as a line of OTLP JSON"
+    )
+    otel_content: Annotated[bool, BeforeValidator(_captures)] = Field(
+        False, description="Whether spans hold questions, prompts, passages and answers"
+    )
+    otel_disabled: Annotated[bool, BeforeValidator(_is_true)] = Field(
+        False, description="Whether no run is exported as spans, whatever else is set"
+    )
 
     warnings: tuple[str, ...] = ()
 
@@ -205,12 +238,31 @@ class Settings(BaseModel):
             return self.token
         return self._login if is_own_host(url) else None
 
+    def with_model(self, backend: str, model: str) -> Settings:
+        """Give these settings with another chat model for one of the backends."""
+        return self.model_copy(update={MODEL_SETTINGS[backend]: model})
+
+    @property
+    def secrets(self) -> Secrets:
+        """What masks these settings' tokens, and what looks like one, in texts that leave."""
+        held = [*(getattr(self, name) for name in type(self).model_fields), self._login]
+        return Secrets(each.get_secret_value() for each in held if isinstance(each, SecretStr))
+
 
 _SHARED_VARIABLES = {
     "token": ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN", "HUGGINGFACE_API_KEY"),
     "huggingface_base_url": ("HUGGINGFACE_BASE_URL",),
     "huggingface_embedding_url": ("HUGGINGFACE_EMBEDDING_URL",),
     "ollama_host": ("OLLAMA_HOST",),
+    "otlp_endpoint": ("OTEL_EXPORTER_OTLP_ENDPOINT",),
+    "otlp_traces_endpoint": ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",),
+    "otlp_headers": ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
+    "otel_service_name": ("OTEL_SERVICE_NAME",),
+    "otel_content": (
+        "HOPTRAIL_OTEL_CONTENT",
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+    ),
+    "otel_disabled": ("OTEL_SDK_DISABLED",),
 }
 
 
@@ -278,7 +330,10 @@ def _shown(value: object) -> str:
         return (os.pathsep if value and isinstance(value[0], Path) else ",").join(map(str, value))
     if isinstance(value, float):
         return f"{value:g}"
-    return "" if value is None else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    # An address may hold a password: OpenTelemetry's are taken as they are.
+    return "" if value is None else re.sub(r"(?<=//)[^/@]*@", "…@", str(value))
 
 
 # Sources

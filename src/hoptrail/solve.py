@@ -15,6 +15,7 @@ from hoptrail.context import Context, gather_context
 from hoptrail.errors import BudgetExceeded, HoptrailError, InvalidResponse
 from hoptrail.events import StepFinished, StepStarted
 from hoptrail.evidence import Evidence
+from hoptrail.inheritance import awaited, given_key, holds, parts_for, shown, step_key
 from hoptrail.plan import Step, fill, mentions
 from hoptrail.planning import Voided
 from hoptrail.reply import read_step_reply
@@ -33,7 +34,10 @@ async def solve_steps(run: Run, steps: AsyncIterator[Step | Voided]) -> None:
     How each ended stands in the run's trace. Raises what the plan's own making raises; a step's
     failure is recorded and leaves its siblings alone.
     """
-    ended = {step.id: _settled(step) for step in run.trace.steps if step.finished_ms is not None}
+    ended: dict[int, Ended] = {}
+    for record in run.trace.steps:
+        if record.finished_ms is not None:
+            _of(ended, record.id).set_result(record)
     running: list[asyncio.Task[None]] = []
     try:
         async with asyncio.TaskGroup() as group:
@@ -43,9 +47,9 @@ async def solve_steps(run: Run, steps: AsyncIterator[Step | Voided]) -> None:
                         task.cancel()
                     ended.clear()
                     continue
-                ended[step.id] = asyncio.get_running_loop().create_future()
+                _of(ended, step.id)
                 needed = [ended[need] for need in step.depends_on]
-                running.append(group.create_task(_run_step(run, step, needed, ended[step.id])))
+                running.append(group.create_task(_run_step(run, step, needed, ended)))
     except BaseExceptionGroup as group_error:
         raise group_error.exceptions[0] from None
 
@@ -53,34 +57,45 @@ async def solve_steps(run: Run, steps: AsyncIterator[Step | Voided]) -> None:
 Ended = asyncio.Future[StepTrace]
 
 
-def _settled(step: StepTrace) -> Ended:
-    future: Ended = asyncio.get_running_loop().create_future()
-    future.set_result(step)
-    return future
+async def _run_step(run: Run, step: Step, needed: Sequence[Ended], ended: dict[int, Ended]) -> None:
+    own, record = ended[step.id], run.trace.step(step.id)
+    if (given := run.kept.get(given_key(run.key, record))) is not None:
+        record.started_ms = run.now()
+        record = _put(run, record, StepTrace.model_validate_json(given))
+        run.tell(StepStarted(record.id, record.asked))
+    else:
+        known = [await need for need in needed]
+        for each in awaited(run, record):
+            await _of(ended, each)
+        record = await _answer_or_block(run, record, known)
+    record.finished_ms = run.now()
+    run.tell(StepFinished(record))
+    own.set_result(record)
 
 
-async def _run_step(run: Run, step: Step, needed: Sequence[Ended], ended: Ended) -> None:
-    known = [await need for need in needed]
-    record = run.trace.step(step.id)
+def _of(ended: dict[int, Ended], step_id: int) -> Ended:
+    return ended.setdefault(step_id, asyncio.get_running_loop().create_future())
+
+
+async def _answer_or_block(run: Run, record: StepTrace, known: list[StepTrace]) -> StepTrace:
     record.ready_ms = record.started_ms = run.now()
     blocker = next((need for need in known if need.status != "answered"), None)
     if blocker is not None:
         record.status = "failed" if blocker.status == "failed" else "abstained"
         record.warnings.append(f"not asked: step {blocker.id} gave no answer to build on")
-    else:
-        record = await _answer_or_record(run, record, known)
-    record.finished_ms = run.now()
-    run.tell(StepFinished(record))
-    ended.set_result(record)
+        return record
+    return await _answer_or_record(run, record, known)
 
 
 async def _answer_or_record(run: Run, record: StepTrace, known: list[StepTrace]) -> StepTrace:
     record.asked = self_contained(record, known)
     record.status = "running"
     run.tell(StepStarted(record.id, record.asked))
-    key = run.key("step", record.id, record.round, record.asked, *run.parts.tool_names)
+    key = step_key(run.key, record, run.parts.tool_names)
     if key in run.kept:
-        return _taken_up(run, record, run.kept[key])
+        kept = StepTrace.model_validate_json(run.kept[key])
+        if holds(run, record, kept):
+            return _taken_up(run, record, kept)
     try:
         await _answer(run, record, known)
     except HoptrailError as error:
@@ -109,11 +124,13 @@ def self_contained(record: StepTrace, known: Sequence[StepTrace]) -> str:
 
 
 async def _answer(run: Run, record: StepTrace, known: list[StepTrace]) -> None:
-    parts = run.parts
+    parts, similar = parts_for(run, record), shown(run, record)
     others = [
         step
         for step in run.trace.steps
-        if step.status == "answered" and step.id not in record.depends_on and step.id != record.id
+        if step.status == "answered"
+        and step.id not in (*record.depends_on, record.id)
+        and (similar is None or step.id in similar)
     ]
     k = parts.top_k * (WIDER if record.round else 1)
     async with run.until_deadline("step"):
@@ -171,15 +188,19 @@ def _note_reply(record: StepTrace, reply: StepReply, evidence: Sequence[Evidence
     ]
 
 
-def _taken_up(run: Run, record: StepTrace, kept: str) -> StepTrace:
+def _taken_up(run: Run, record: StepTrace, kept: StepTrace) -> StepTrace:
     """Put the finished record of an earlier attempt at this run in place of a new one."""
     earlier = _not_void(run, record)
     if earlier is None:
-        earlier = StepTrace.model_validate_json(kept)
+        earlier = kept
         for call in earlier.calls:
             run.recount(call)
         for use in earlier.tools:
             use.from_journal = True
+    return _put(run, record, earlier)
+
+
+def _put(run: Run, record: StepTrace, earlier: StepTrace) -> StepTrace:
     # The plan is that of today, even where another one asked the same.
     earlier.question, earlier.depends_on = record.question, record.depends_on
     earlier.planned_ms = record.planned_ms

@@ -11,8 +11,8 @@ from hoptrail.events import AnswerRestarted, AnswerText
 from hoptrail.evidence import Citation, Evidence
 from hoptrail.reply import FinalStream, FinalText, read_final
 from hoptrail.request import ChatRequest, StepOutcome, SynthesisRequest
-from hoptrail.run import Restarted, Run
-from hoptrail.trace import Call, StepTrace
+from hoptrail.run import Key, Restarted, Run
+from hoptrail.trace import Call, StepTrace, Trace
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,26 @@ def outcome(step: StepTrace, numbers: Mapping[str, int]) -> StepOutcome:
     )
 
 
-async def _synthesis(run: Run) -> FinalAnswer:
-    evidence = _cited_evidence(run.trace.steps)
+def synthesis_request(trace: Trace) -> SynthesisRequest:
+    """Give what a model is asked for the answer of a run whose steps have ended."""
+    evidence = _cited_evidence(trace.steps)
     numbers = {item.passage.id: number for number, item in enumerate(evidence, start=1)}
-    request = SynthesisRequest(
-        question=run.trace.question,
-        steps=tuple(outcome(step, numbers) for step in run.trace.steps),
+    return SynthesisRequest(
+        question=trace.question,
+        steps=tuple(outcome(step, numbers) for step in trace.steps),
         evidence=evidence,
     )
+
+
+def written_key(key: Key, request: SynthesisRequest | ChatRequest) -> str:
+    """Name an answer by everything that it is written from."""
+    kind = "chat" if isinstance(request, ChatRequest) else "synthesis"
+    return key(kind, request.model_dump_json())
+
+
+async def _synthesis(run: Run) -> FinalAnswer:
+    request = synthesis_request(run.trace)
+    evidence = request.evidence
     final = await written(run, request, run.trace.synthesis)
     if final.abstained:
         return FinalAnswer(final.text or _abstention(run.trace.steps).text, abstained=True)
@@ -93,7 +105,7 @@ async def written(
     """
     in_conversation = isinstance(request, ChatRequest)
     purpose: Literal["synthesis", "chat"] = "chat" if in_conversation else "synthesis"
-    key, known = run.key(purpose, request.model_dump_json()), _known_passages(request)
+    key, known = written_key(run.key, request), _known_passages(request)
     shown = FinalStream(known)
     earlier = run.recalled(key, calls)
     if earlier is None:

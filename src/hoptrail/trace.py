@@ -6,19 +6,26 @@ Times are milliseconds since the start of the run, unless a name says otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from math import isfinite
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from hoptrail.change import Change
 from hoptrail.errors import TraceUnreadable
 from hoptrail.evidence import Citation, Evidence
 from hoptrail.request import EarlierAnswer
+from hoptrail.secrecy import masked_in
 
 TRACE_VERSION = 2
 
 RunStatus = Literal["running", "answered", "abstained", "failed", "interrupted"]
 StepStatus = Literal["waiting", "running", "answered", "abstained", "failed"]
+
+_LONGEST_MS = 1e15
+_SHOWN = 3
+"""Mistakes of an unreadable document that are told."""
 
 
 class Attempt(BaseModel):
@@ -83,6 +90,7 @@ class Call(BaseModel):
     input_tokens: int = 0
     output_tokens: int = 0
     tokens_estimated: bool = False
+    finish_reason: str = ""
     degraded: bool = False
     from_journal: bool = False
     from_run: str = ""
@@ -231,23 +239,97 @@ class Trace(BaseModel):
             longest[step.id] = before + step.ms
         return max(longest.values(), default=0.0)
 
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook, in a frame of its own that reaches nothing outside."""
+        from hoptrail.viewer import notebook_frame  # noqa: PLC0415 # of use in notebooks only
 
-def read_trace(text: str | bytes) -> Trace:
-    """Read a trace document.
+        return notebook_frame(masked_in(self.model_dump_json()))
+
+
+def read_trace(text: str | bytes, name: str = "the trace") -> Trace:
+    """Read a trace document; one of an earlier version is brought up to this one.
+
+    Args:
+        text: The document.
+        name: What to call it in an error, such as its file.
 
     Raises:
         TraceUnreadable: it is not a trace, or of a newer version than this package knows.
     """
     try:
-        trace = Trace.model_validate_json(text)
+        document = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise TraceUnreadable(f"not a readable trace: {error}") from error
-    if trace.trace_version > TRACE_VERSION:
+        raise TraceUnreadable(f"{name} is damaged, or no JSON: {error}") from error
+    version = document.get("trace_version") if isinstance(document, dict) else None
+    if type(version) is not int or version < 1:
+        raise TraceUnreadable(f"{name} is not a trace of Hoptrail: it tells no trace_version")
+    if version > TRACE_VERSION:
+        # Before its fields are looked at: a newer one may have others.
         raise TraceUnreadable(
-            f"the trace has version {trace.trace_version}, this Hoptrail reads up to "
+            f"{name} has version {str(version)[:20]}, this Hoptrail reads up to "
             f"{TRACE_VERSION}: upgrade with `pip install -U hoptrail`"
         )
-    return trace
+    try:
+        _check_finite(document)
+        for each in range(version, TRACE_VERSION):
+            _STEPS_UP[each](document)
+        return Trace.model_validate({**document, "trace_version": TRACE_VERSION})
+    except ValueError as error:
+        raise TraceUnreadable(f"{name} is not a readable trace: {_mistakes(error)}") from error
+
+
+def _from_1(document: dict[str, Any]) -> None:
+    """Tell when steps were planned and how long calls queued, as far as it can be told."""
+    plan = document.get("plan")
+    written = [
+        call["started_ms"] + call["ms"]
+        for call in _objects(plan if isinstance(plan, dict) else {}, "calls")
+        if _are_times(call, "started_ms", "ms") and not call.get("from_journal")
+    ]
+    for step in _objects(document, "steps"):
+        if _are_times(step, "ready_ms"):
+            # One that was ready before its plan was finished began while it was written.
+            before = [end for end in written if end <= step["ready_ms"]]
+            step["planned_ms"] = max(before, default=step["ready_ms"])
+        first = next(iter(_objects(step, "calls")), {})
+        if _are_times(step, "retrieved_ms") and _are_times(first, "started_ms"):
+            first["queued_ms"] = max(0.0, round(first["started_ms"] - step["retrieved_ms"], 3))
+
+
+_STEPS_UP = {1: _from_1}
+"""Brings a document of each earlier version to the next one."""
+
+
+def _objects(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Give the objects of a list; where there is none, validation will say so."""
+    found = document.get(name)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _are_times(record: dict[str, Any], *names: str) -> bool:
+    found = [record.get(name) for name in names]
+    return all(isinstance(each, int | float) and 0 <= each < _LONGEST_MS for each in found)
+
+
+def _check_finite(value: object) -> None:
+    """Refuse ``1e999``, which JSON allows and no clock shows."""
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ValueError("a number is too large")
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_finite(each)
+
+
+def _mistakes(error: ValueError) -> str:
+    """Say what does not fit, without the values: they may be anything, and long."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    told = error.errors(include_url=False, include_context=False, include_input=False)
+    places = (".".join(str(part)[:40] for part in each["loc"]) for each in told)
+    lines = [f"{place}: {each['msg']}" for place, each in zip(places, told, strict=True)]
+    more = f" (and {len(lines) - _SHOWN} more)" if len(lines) > _SHOWN else ""
+    return "; ".join(lines[:_SHOWN]) + more
 
 
 def trace_schema() -> dict[str, object]:

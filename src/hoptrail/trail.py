@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -17,16 +18,20 @@ from hoptrail.answer_tool import AnswerTool
 from hoptrail.assembly import Assembly
 from hoptrail.background import background
 from hoptrail.budget import Budget
+from hoptrail.change import Change
 from hoptrail.characters import whole
 from hoptrail.checkpoints import alone_on, kept_thread, strict_serializer
 from hoptrail.conversation import USER_ID, Messages, build_conversation
 from hoptrail.errors import HoptrailError
 from hoptrail.events import Event, PlanProposed, RunFinished
+from hoptrail.evidence import Passage
 from hoptrail.evidence_retriever import EvidenceRetriever, asking, needs_documents, searching
+from hoptrail.fork import fork_run
 from hoptrail.graph import build_graph
 from hoptrail.iterative import build_iterative
 from hoptrail.nodes import LEAVING, Question
-from hoptrail.run import RUN_ID, new_run_id
+from hoptrail.run import RUN_ID
+from hoptrail.run import new_run_id as make_run_id
 from hoptrail.settings import Settings
 
 if TYPE_CHECKING:
@@ -152,7 +157,7 @@ class Hoptrail:
         if graph not in get_args(QuestionGraph):
             known = " or ".join(get_args(QuestionGraph))
             raise HoptrailError(f"no graph {graph!r} answers questions: choose {known}")
-        run_id = run_id or new_run_id()
+        run_id = run_id or make_run_id()
         compiled = self.iterative_graph if graph == "iterative" else self.graph
         async with aclosing(self._go({"question": question}, run_id, compiled)) as events:
             async for event in events:
@@ -172,6 +177,52 @@ class Hoptrail:
     ) -> Generator[Event, None, None]:
         """Answer a question, telling what happens; see `astream`."""
         return background().iterate(self.astream(question, run_id=run_id, graph=graph))
+
+    def rerun(self, run_id: str, change: Change, *, new_run_id: str | None = None) -> Answer:
+        """Answer a run's question with something changed; see `arerun`."""
+        return background().run(self.arerun(run_id, change, new_run_id=new_run_id))
+
+    async def arerun(self, run_id: str, change: Change, *, new_run_id: str | None = None) -> Answer:
+        """Answer a run's question with something changed, in a run of its own.
+
+        What does not depend on the change is kept, and costs nothing. ``new_run_id`` names the
+        new run; it can be resumed like any other.
+
+        Raises:
+            RunNotFound: there is no such run.
+            RunBusy: it is still under way.
+            ChangeImpossible: the change makes no sense for it.
+        """
+        last: Event | None = None
+        told = self.astream_rerun(run_id, change, new_run_id=new_run_id)
+        async with aclosing(told) as events:
+            async for event in events:
+                last = event
+        assert isinstance(last, RunFinished)  # a fork that ends otherwise raises
+        return answer_of(last.trace)
+
+    async def astream_rerun(
+        self, run_id: str, change: Change, *, new_run_id: str | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Answer a run's question with something changed, telling what happens; as `arerun`."""
+        if change.model is not None:
+            self.assembly.check_model(change.model)
+        named = new_run_id or make_run_id()
+        forked = await fork_run(self.assembly.parts, run_id, change, named, self._look_up)
+        compiled = self.iterative_graph if forked.graph == "iterative" else self._forks_graph
+        async with aclosing(self._go({"question": forked.question}, named, compiled)) as events:
+            async for event in events:
+                yield event
+
+    @cached_property
+    def _forks_graph(self) -> CompiledStateGraph[Any, None, Any, Any]:
+        """The multi-hop graph as forks go through it: nobody has to approve a plan again."""
+        graph = build_graph(replace(self.assembly.parts, approve=False))
+        return graph.compile(checkpointer=self._checkpointer, name="hoptrail")
+
+    async def _look_up(self, ids: Sequence[str]) -> dict[str, Passage]:
+        corpus = self.assembly.corpus
+        return {} if corpus is None else await corpus.passages(ids)
 
     @cached_property
     def chat_graph(self) -> CompiledStateGraph[Any, None, Any, Any]:
@@ -238,7 +289,7 @@ class Hoptrail:
             raise HoptrailError("the message is empty")
         if thread_id is not None and history:
             raise HoptrailError("a thread keeps its own history: pass one of them")
-        run_id = run_id or new_run_id()
+        run_id = run_id or make_run_id()
         # An id of its own, so that a message which is said again by a resumed run stays one.
         said = HumanMessage(whole(message), id=f"{run_id}-question")
         given: Messages = {"messages": cast("list[AnyMessage]", [*history, said])}

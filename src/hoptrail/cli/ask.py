@@ -30,6 +30,12 @@ from hoptrail.cli.wish import Flags, wish_of
 @click.option("--max-steps", type=click.IntRange(1), help="Most steps of the plan.")
 @click.option("--max-llm-calls", type=click.IntRange(1), help="Most model calls of the run.")
 @click.option("--deadline", type=click.FloatRange(0, min_open=True), help="Seconds it may take.")
+@click.option(
+    "--trace-html",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the run as a page there, however it ends.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
 def ask(context: click.Context, question: str | None, **flags: Unpack[Flags]) -> None:

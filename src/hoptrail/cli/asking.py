@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from hoptrail.cli.failure import Interrupted
+from hoptrail.cli.page_file import PageFile
 from hoptrail.errors import HoptrailError
 from hoptrail.events import (
     AnswerRestarted,
@@ -54,6 +56,9 @@ class Asking:
         self._admitted = False
         self._written = ""
         self._trace: Trace | None = None
+        page = wish.flags["trace_html"]
+        self._page = PageFile(Path(page)) if page else None
+        self._unwritten: OSError | None = None
 
     def answer(self) -> Answer:
         """Ask, show what happens, print the answer.
@@ -72,6 +77,7 @@ class Asking:
         finally:
             if self._written:
                 self._out.print()
+            self._keep_page()
         return self._printed()
 
     def _run(self) -> None:
@@ -85,11 +91,13 @@ class Asking:
             if trail.assembly.corpus is not None:
                 self._tell_skipped(background().run(trail.prepare(view.indexing)))
             with closing(trail):
-                graph = self._flags["graph"] or "multi-hop"
-                events = trail.stream(self._wish.question, run_id=self._run_id, graph=graph)
-                proposed = self._watch(trail, view, events)
+                proposed = self._watch(trail, view, self._begun(trail))
                 while proposed is not None:
                     proposed = self._go_on(trail, view, proposed)
+
+    def _begun(self, trail: Hoptrail) -> Events:
+        graph = self._flags["graph"] or "multi-hop"
+        return trail.stream(self._wish.question, run_id=self._run_id, graph=graph)
 
     def _tell_skipped(self, report: IngestReport | None) -> None:
         if report is not None and report.skipped and not self._flags["quiet"]:
@@ -120,7 +128,7 @@ class Asking:
     def _take(self, event: Event, trail: Hoptrail, view: View) -> None:
         match event:
             case RunStarted():
-                self._admitted = True
+                self._admitted, self._trace = True, event.trace
                 self._keep_flags(trail.assembly.journal)
             case AnswerText() | AnswerRestarted() if self._flags["stream"]:
                 view.settle()
@@ -163,9 +171,28 @@ class Asking:
         self._gap()
         print_hints(self._err, answer)
         if not self._flags["quiet"]:
-            home = self._wish.settings.home
-            print_report(self._err, answer, home / "traces" / f"{answer.run_id}.json")
+            self._report(answer)
+        if self._unwritten is not None:
+            raise self._unwritten
         return answer
+
+    def _report(self, answer: Answer) -> None:
+        home = self._wish.settings.home
+        print_report(self._err, answer, home / "traces" / f"{answer.run_id}.json")
+
+    def _keep_page(self) -> None:
+        """Write the run's page, of one that failed or was interrupted as far as it came."""
+        if self._page is None or self._trace is None:
+            return
+        from hoptrail.viewer import trace_page
+
+        document = self._wish.settings.secrets.masked_in(self._trace.model_dump_json())
+        try:
+            self._page.write(trace_page(document))
+        except OSError as error:
+            # Neither the answer nor what the run failed of is lost over it.
+            self._unwritten = error
+            self._err.print(Text(f"no page: {one_line(str(error))}", WARN), soft_wrap=True)
 
     def _gap(self) -> None:
         """Set answer and progress apart where both are on one terminal."""

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 BACKENDS = ("huggingface", "ollama", "local", "extractive")
 TOOLS = ("calculator", "date_difference")
-_MODEL_SETTINGS = {"huggingface": "hf_model", "ollama": "ollama_model", "local": "local_model"}
+_WITH_MODEL = BACKENDS[:-1]
+"""The built-in has no model."""
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -27,8 +28,8 @@ class ModelName(click.ParamType[tuple[str, str]]):
     ) -> tuple[str, str]:
         """Give backend and model."""
         backend, _, model = str(value).partition(":")
-        if backend not in _MODEL_SETTINGS or not model:
-            known = ", ".join(_MODEL_SETTINGS)
+        if backend not in _WITH_MODEL or not model:
+            known = ", ".join(_WITH_MODEL)
             self.fail(
                 f"write it as BACKEND:MODEL, with one of {known}: ollama:qwen3:8b", param, ctx
             )
@@ -81,11 +82,11 @@ def settings_for(
     backend: str | None = None, model: tuple[str, str] | None = None, **flags: object
 ) -> Settings:
     """Give the settings with what the command line chose; None leaves a setting as it is."""
-    from hoptrail.settings import load_settings
+    from hoptrail.settings import MODEL_SETTINGS, load_settings
 
     if model is not None:
         if backend not in (None, model[0]):
             raise click.UsageError(f"--backend {backend} and -m {':'.join(model)} contradict")
         backend = model[0]
-        flags[_MODEL_SETTINGS[backend]] = model[1]
+        flags[MODEL_SETTINGS[backend]] = model[1]
     return load_settings(backends=backend, **flags)

@@ -1,7 +1,9 @@
-"""The runs there were, as the commands on them look them up: by id, or as "last"."""
+"""The runs there were, as the commands on them look them up: by id, as "last", or as a file."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +11,7 @@ if TYPE_CHECKING:
     from hoptrail.trace import Trace
 
 LAST = "last"
+_STDIN = "-"
 
 
 def open_journal() -> Journal:
@@ -36,17 +39,17 @@ def run_id_of(journal: Journal, named: str) -> str:
 
 
 def trace_of(journal: Journal, named: str) -> Trace:
-    """Give the record of a run.
+    """Give the record of a run, or the one in a file that somebody sent; ``-`` is stdin.
 
     Raises:
         RunNotFound: there is none.
         TraceUnreadable: it is damaged or of a newer version.
     """
-    record = journal.trace(run_id_of(journal, named))
-    return record.model_copy(update=became(record.run_id, record.status, journal))
+    from hoptrail.journal import is_run_id
+    from hoptrail.trace import read_trace
 
-
-def became(run_id: str, status: str, journal: Journal) -> dict[str, str]:
-    """Give what has become of a run: a process that was killed could not say so."""
-    killed = status == "running" and not journal.alive(run_id)
-    return {"status": "interrupted"} if killed else {}
+    if named == _STDIN:
+        return read_trace(sys.stdin.buffer.read(), "stdin")
+    if not is_run_id(named) and (path := Path(named)).exists():
+        return read_trace(path.read_bytes(), named)
+    return journal.trace(run_id_of(journal, named))

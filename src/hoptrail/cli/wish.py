@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
@@ -12,7 +14,7 @@ import click
 from hoptrail.cli.choice import settings_for
 
 if TYPE_CHECKING:
-    from hoptrail.journal import Journal
+    from hoptrail.journal import Journal, RunRow
     from hoptrail.settings import Settings
     from hoptrail.trail import QuestionGraph
 
@@ -40,16 +42,40 @@ class Flags(Shape):
     stream: bool
     approve: bool
     resume: str | None
+    trace_html: str | None
     quiet: bool
+
+
+_UNSAID: Flags = {
+    "docs": (),
+    "index": None,
+    "graph": None,
+    "model": None,
+    "backend": None,
+    "tools": (),
+    "max_steps": None,
+    "max_llm_calls": None,
+    "deadline": None,
+    "as_json": False,
+    "stream": False,
+    "approve": False,
+    "resume": None,
+    "trace_html": None,
+    "quiet": False,
+}
 
 
 @dataclass(frozen=True)
 class Wish:
-    """A question, the flags it is asked with, and the settings they lead to."""
+    """A question, the flags it is asked with, and the settings they lead to.
+
+    ``parent`` is the run that is asked again, with something changed.
+    """
 
     question: str
     flags: Flags
     settings: Settings
+    parent: str = ""
 
     @property
     def docs(self) -> tuple[Path, ...]:
@@ -68,13 +94,42 @@ def wish_of(question: str, flags: Flags) -> Wish:
     Raises:
         RunNotFound: there is no run to resume.
     """
-    flags["docs"] = tuple(str(Path(path).absolute()) for path in flags["docs"])
-    flags["index"] = flags["index"] and str(Path(flags["index"]).absolute())
-    if flags["resume"]:
-        question = _resumed(question, flags, flags["resume"])
+    _make_absolute(flags)
+    if run_id := flags["resume"]:
+        asked = _as_before(flags, run_id).question
+        if question not in ("", asked):
+            raise click.UsageError(f"run {run_id} was asked another question: {asked}")
+        question = asked
     if not question:
         raise click.UsageError('there is no question: hoptrail ask "Who ...?"')
     return Wish(question, flags, _settings(flags))
+
+
+def wish_like(
+    named: str, said: Mapping[str, object], *, also: tuple[str, str] | None = None
+) -> Wish:
+    """Give the wish of a run that was, for it to be asked again; ``last`` names the newest.
+
+    ``said`` are flags that are otherwise than that run's; ``also`` is a backend and a model that
+    may be asked besides those of the run.
+
+    Raises:
+        RunNotFound: there is no such run.
+    """
+    flags = cast("Flags", {**_UNSAID, **said})
+    _make_absolute(flags)
+    row = _as_before(flags, named)
+    settings = _settings(flags)
+    if row.options.get("documents") and not (flags["docs"] or flags["index"] or settings.docs):
+        documents = row.options["documents"]
+        raise click.UsageError(
+            f"run {row.run_id} was answered from {documents}: name that with --docs or --index"
+        )
+    if also is not None:
+        backends = dict.fromkeys((*settings.backends, also[0]))
+        settings = settings.model_copy(update={"backends": tuple(backends)})
+        settings = settings.with_model(*also) if also[0] == "local" else settings
+    return Wish(row.question, flags, settings, row.run_id)
 
 
 def _settings(flags: Flags) -> Settings:
@@ -88,17 +143,20 @@ def _settings(flags: Flags) -> Settings:
     )
 
 
-def _resumed(question: str, flags: Flags, run_id: str) -> str:
-    from hoptrail.journal import Journal
-    from hoptrail.settings import load_settings
+def _make_absolute(flags: Flags) -> None:
+    flags["docs"] = tuple(str(Path(path).absolute()) for path in flags["docs"])
+    flags["index"] = flags["index"] and str(Path(flags["index"]).absolute())
 
-    journal = Journal(load_settings().home)
-    asked = journal.run(run_id).question
-    kept: Shape = json.loads(journal.entries(run_id).get(_ENTRY, "{}"))
-    journal.close()
-    if question not in ("", asked):
-        raise click.UsageError(f"run {run_id} was asked another question: {asked}")
+
+def _as_before(flags: Flags, named: str) -> RunRow:
+    """Have what the flags leave open as it was in a run; gives that run."""
+    from hoptrail.cli.past_runs import open_journal, run_id_of
+
+    with closing(open_journal()) as journal:
+        run_id = run_id_of(journal, named)
+        row = journal.run(run_id)
+        kept: Shape = json.loads(journal.entries(run_id).get(_ENTRY, "{}"))
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     # A TypedDict cannot be merged key by key; both sides have its keys and types.
     flags.update(cast("Flags", {**kept, **given}))
-    return asked
+    return row

@@ -133,6 +133,10 @@ export function askMultiHop(question: string, options?: AskOptions): Promise<Ans
 
 export interface Answer {
   run_id: string;
+  /** The run it was forked from. */
+  parent_run_id: string | null;
+  /** What it has otherwise than its parent. */
+  change: Change | null;
   question: string;
   /** The text; it cites as `[1]`, which is `citations[0]`. */
   answer: string;
@@ -147,6 +151,16 @@ export interface Answer {
   steps: Step[];
   usage: Usage;
   warnings: string[];
+}
+
+/** What a fork of a run has otherwise: a step's answer or question, a model, or passages. */
+export interface Change {
+  step: number | null;
+  answer: string | null;
+  question: string | null;
+  model: string | null;
+  pinned: string[];
+  banned: string[];
 }
 
 export interface Citation {
@@ -164,6 +178,10 @@ export interface Step {
   asked: string;
   depends_on: number[];
   status: "waiting" | "running" | "answered" | "abstained" | "failed";
+  /** The run it was kept from, or empty. */
+  from_run: string;
+  /** Its answer is somebody's change, not a model's. */
+  given: boolean;
   answer: string;
   abstained: boolean;
   backend: string;

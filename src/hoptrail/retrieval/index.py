@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +172,18 @@ class Index:
             if evidence is not None:
                 used = None if vector is None else version.record
                 return _retrieval(evidence, used, warnings)
+
+    def passages(self, ids: Sequence[str]) -> dict[str, Passage]:
+        """Give those of some passages that there are, by id; blocks while it reads."""
+        with self._lock, _reading(self._database, self._file):
+            rows = [
+                self._database.execute(
+                    "SELECT number FROM passages WHERE id = ?", (id_,)
+                ).fetchone()
+                for id_ in ids
+            ]
+            found = [_passage(self._database, row[0]) for row in rows if row is not None]
+        return {passage.id: passage for passage in found}
 
     def stats(self) -> IndexStats:
         """Say what the index holds."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
+from hoptrail.change import Change
 from hoptrail.evidence import Citation
 from hoptrail.trace import StepStatus, Usage
 
@@ -58,6 +59,8 @@ class StepBody(BaseModel):
     asked: str
     depends_on: list[int]
     status: StepStatus
+    from_run: str = Field(description="The run it was kept from, or empty")
+    given: bool = Field(description="Its answer is a change, not a model's")
     answer: str
     abstained: bool
     backend: str
@@ -76,6 +79,8 @@ class AnswerBody(BaseModel):
     """The answer of a run: the object that ``hoptrail ask --json`` prints."""
 
     run_id: str = Field(examples=["20261122-091500-4f2a9c"])
+    parent_run_id: str | None = Field(description="The run it was forked from")
+    change: Change | None = Field(description="What it has otherwise than its parent")
     question: str = Field(examples=["In which city was the author of The Trial born?"])
     answer: str = Field(examples=["Prague [1]"])
     short_answer: str = Field(examples=["Prague"])

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from hoptrail.errors import SettingsError
 from hoptrail.server import (
     browser,
+    comparisons,
     completions,
     health,
     huggingface,
@@ -21,6 +22,7 @@ from hoptrail.server import (
     models,
     reasoning,
     redix,
+    reruns,
     runs,
     vectors,
 )
@@ -41,6 +43,8 @@ _ROUTES = (
     *vectors.routes.routes,
     *reasoning.routes.routes,
     *runs.routes.routes,
+    *reruns.routes.routes,
+    *comparisons.routes.routes,
     *huggingface.routes.routes,
     *redix.routes.routes,
     *memories.routes.routes,

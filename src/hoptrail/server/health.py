@@ -1,19 +1,23 @@
-"""Whether the server is alive, and whether it can answer; what it is, and its OpenAPI document."""
+"""Whether the server is alive and can answer; what it is, its page, its OpenAPI document."""
 
 from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
+from typing import Annotated
 
-from fastapi import Request, Response
+from fastapi import Header, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from hoptrail.backend import Availability
 from hoptrail.errors import RetrievalError
+from hoptrail.server.authorisation import Authorisation
+from hoptrail.server.problems import refusals
 from hoptrail.server.routing import complete, open_router, router
 from hoptrail.server.served import Served, Serving
+from hoptrail.viewer import server_page, server_policy
 
 open_routes = open_router("health")
 routes = router("health")
@@ -77,20 +81,32 @@ async def readyz(serving: Serving) -> Response:
     return JSONResponse(found.model_dump(mode="json"), 200 if found.ready else 503)
 
 
-@routes.get("/", summary="What is this?")
-async def welcome() -> Welcome:
-    """Say what this server is."""
-    links = {
-        "openapi": "/openapi.json",
-        "health": "/healthz",
-        "readiness": "/readyz",
-        "ask": "/reasoning/multi-hop",
-        "runs": "/runs",
-        "models": "/v1/models",
-        "memory": "/memory",
-        "client": "/client/hoptrail.js",
-    }
-    return Welcome(version=version("hoptrail"), links=links)
+@open_routes.get(
+    "/",
+    summary="What is this?",
+    response_model=Welcome,
+    responses={
+        **refusals(401),
+        200: {
+            "description": "What this server is; to a browser, the page that looks at its runs.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        },
+    },
+)
+async def welcome(request: Request, accept: Annotated[str, Header()] = "*/*") -> Response:
+    """Say what this server is; to a browser, with the page that looks at its runs.
+
+    The page holds nothing of the runs, so it needs no token: a browser could not send one. What
+    it asks for afterwards does.
+    """
+    vary = {"Vary": "Accept"}
+    if _prefers_html(accept):
+        headers = {**vary, "Content-Security-Policy": server_policy()}
+        return HTMLResponse(server_page(), headers=headers)
+    authorisation: Authorisation = request.app.state.authorisation
+    authorisation.check(request.scope)
+    told = Welcome(version=version("hoptrail"), links=_LINKS)
+    return JSONResponse(told.model_dump(), headers=vary)
 
 
 @routes.get("/openapi.json", include_in_schema=False)
@@ -112,7 +128,33 @@ def openapi_document(request: Request) -> dict[str, object]:
     return made
 
 
+_LINKS = {
+    "openapi": "/openapi.json",
+    "health": "/healthz",
+    "readiness": "/readyz",
+    "ask": "/reasoning/multi-hop",
+    "runs": "/runs",
+    "models": "/v1/models",
+    "memory": "/memory",
+    "client": "/client/hoptrail.js",
+}
 _SUMMARY = "Multi-hop question answering over whichever of Hugging Face and Ollama is up."
+
+
+def _prefers_html(accept: str) -> bool:
+    """Say whether somebody asks for HTML by its name, and for no JSON rather."""
+    wanted = dict(map(_weighed, accept.lower().split(",")))
+    html = wanted.get("text/html", 0.0)
+    return html > 0 and html >= wanted.get("application/json", 0.0)
+
+
+def _weighed(choice: str) -> tuple[str, float]:
+    kind, *parameters = (part.strip() for part in choice.split(";"))
+    weight = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+    try:
+        return kind, float(weight)
+    except ValueError:
+        return kind, 0.0
 
 
 async def _found(serving: Served) -> Ready:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import Header, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from hoptrail.journal import Journal, RunRow
+from hoptrail.journal import RunFilter, RunRow, RunSort
 from hoptrail.server.event_stream import EventStream, Frames, event_json, frame
 from hoptrail.server.problems import Refusal, refusals
 from hoptrail.server.reasoning import RUN_ID, run_frames, told_as_events
@@ -18,6 +19,7 @@ from hoptrail.server.retelling import events_of
 from hoptrail.server.routing import router
 from hoptrail.server.served import Served, Serving
 from hoptrail.trace import RunStatus, Trace
+from hoptrail.viewer import file_policy, trace_page
 
 routes = router("runs", "/runs")
 
@@ -35,13 +37,16 @@ def _iso(text: str) -> str:
     return text
 
 
+def _true_or_false(text: str) -> bool:
+    # Pydantic reads `on`, `y` and `1`, too; the document promises none.
+    if text not in ("true", "false"):
+        raise ValueError("it is neither true nor false")
+    return text == "true"
+
+
 RunId = Annotated[str, Path(pattern=RUN_ID, examples=[_EXAMPLE_ID], description="A run's id")]
-Limit = Annotated[int, Query(ge=1, le=500, description="Most runs to give")]
-Before = Annotated[
-    AwareDatetime,
-    BeforeValidator(_iso),
-    Query(description="A time; older runs are given", examples=["2026-11-22T09:15:00Z"]),
-]
+Time = Annotated[AwareDatetime, BeforeValidator(_iso)]
+IfNoneMatch = Annotated[str | None, Header(description="The `ETag` of a copy that is held")]
 LastEventId = Annotated[
     str | SkipJsonSchema[None],
     Header(
@@ -53,6 +58,35 @@ LastEventId = Annotated[
 ]
 
 
+class RunQuery(BaseModel):
+    """Which runs are wanted, how they are sorted, and which of them are given."""
+
+    status: RunStatus | SkipJsonSchema[None] = Field(None, description="How they ended")
+    backend: str | SkipJsonSchema[None] = Field(
+        None, max_length=200, description="A backend that answered in them", examples=["ollama"]
+    )
+    question: str | SkipJsonSchema[None] = Field(
+        None, max_length=1000, description="A part of their question, in any case"
+    )
+    degraded: Annotated[bool, BeforeValidator(_true_or_false)] | SkipJsonSchema[None] = Field(
+        None, description="Whether no language model stood behind some of the answer"
+    )
+    since: Time | SkipJsonSchema[None] = Field(
+        None, description="The earliest time they began at", examples=["2026-11-22T09:15:00Z"]
+    )
+    before: Time | SkipJsonSchema[None] = Field(
+        None, description="A time; older runs are given", examples=["2026-11-22T09:15:00Z"]
+    )
+    sort: RunSort = Field("newest", description="Which come first")
+    limit: int = Field(50, ge=1, le=500, description="Most runs to give")
+    offset: int = Field(0, ge=0, le=1_000_000_000, description="How many of them to leave out")
+
+    @property
+    def filter(self) -> RunFilter:
+        """What the journal is asked for."""
+        return cast("RunFilter", self.model_dump(include=set(RunFilter.__annotations__)))
+
+
 class RunBody(RunRow):
     """A run at a glance; ``live`` says whether it is under way in this server."""
 
@@ -60,7 +94,7 @@ class RunBody(RunRow):
 
 
 class RunList(BaseModel):
-    """Runs, newest first. ``before`` of the next request is the last one's ``created``."""
+    """Runs, sorted. Of the newest, ``before`` of the next request is the last's ``created``."""
 
     runs: list[RunBody]
 
@@ -73,15 +107,12 @@ class Cancelled(BaseModel):
 
 
 @routes.get("", summary="List runs")
-async def list_runs(
-    serving: Serving,
-    status: RunStatus | SkipJsonSchema[None] = None,
-    limit: Limit = 50,
-    before: Before | SkipJsonSchema[None] = None,
-) -> RunList:
-    """Give the newest runs, newest first; `before` leafs on."""
-    journal = serving.trail.assembly.journal
-    rows = await journal.off_loop(_rows, journal, status, limit, before)
+async def list_runs(serving: Serving, query: Annotated[RunQuery, Query()]) -> RunList:
+    """Give the runs that are wanted; `before`, or `offset`, leafs on."""
+    journal, sort = serving.trail.assembly.journal, query.sort
+    rows = await journal.off_loop(
+        journal.runs, query.limit, sort=sort, offset=query.offset, **query.filter
+    )
     return RunList(runs=[_body(row, serving) for row in rows])
 
 
@@ -89,7 +120,7 @@ async def list_runs(
 async def one_run(run_id: RunId, serving: Serving) -> RunBody:
     """Give a run at a glance, and whether it is under way."""
     journal = serving.trail.assembly.journal
-    return _body(await journal.off_loop(_row, journal, run_id), serving)
+    return _body(await journal.off_loop(journal.run, run_id), serving)
 
 
 @routes.get(
@@ -98,19 +129,40 @@ async def one_run(run_id: RunId, serving: Serving) -> RunBody:
     response_model=Trace,
     responses={**refusals(404), 304: {"description": "It is as `If-None-Match` has it."}},
 )
-async def trace(
-    run_id: RunId, serving: Serving, if_none_match: Annotated[str | None, Header()] = None
-) -> Response:
+async def trace(run_id: RunId, serving: Serving, if_none_match: IfNoneMatch = None) -> Response:
     """Give the trace document, of a run under way as far as it has come.
 
     `hoptrail trace schema` prints its JSON Schema.
     """
-    document = await _document(run_id, serving)
-    etag = f'"{sha256(document).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if if_none_match is not None and _names(if_none_match, etag):
-        return Response(status_code=304, headers=headers)
-    return Response(document, media_type="application/json", headers=headers)
+    return _sent(await _document(run_id, serving), "application/json", if_none_match)
+
+
+@routes.get(
+    "/{run_id}/trace.html",
+    summary="The whole record of a run, as a page",
+    response_class=Response,
+    responses={
+        **refusals(404),
+        200: {
+            "description": "The page.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        },
+        304: {"description": "It is as `If-None-Match` has it."},
+    },
+)
+async def trace_html(
+    run_id: RunId, serving: Serving, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Give a page to look at and to keep: it needs no network. What looks like a secret is masked.
+
+    Of a run under way it shows what there is so far.
+    """
+    document, secrets = await _document(run_id, serving), serving.settings.secrets
+    page = await asyncio.to_thread(lambda: trace_page(secrets.masked_in(document)))
+    sent = _sent(page, "text/html; charset=utf-8", if_none_match)
+    sent.headers["Content-Security-Policy"] = file_policy()
+    sent.headers["Content-Disposition"] = f'inline; filename="{run_id}.html"'
+    return sent
 
 
 @routes.get(
@@ -144,34 +196,37 @@ async def cancel(run_id: RunId, serving: Serving) -> Cancelled:
     return Cancelled(run_id=run_id, cancelled=False)
 
 
-def _rows(
-    journal: Journal, status: RunStatus | None, limit: int, before: AwareDatetime | None
-) -> list[RunRow]:
-    return [_became(row, journal) for row in journal.runs(limit, status=status, before=before)]
-
-
-def _row(journal: Journal, run_id: str) -> RunRow:
-    return _became(journal.run(run_id), journal)
-
-
-def _became(row: RunRow, journal: Journal) -> RunRow:
-    """Give what has become of a run: a process that was killed could not say so."""
-    killed = row.status == "running" and not journal.alive(row.run_id)
-    return row.model_copy(update={"status": "interrupted"}) if killed else row
-
-
 def _body(row: RunRow, serving: Serving) -> RunBody:
     live = serving.runs.get(row.run_id)
     return RunBody(**row.model_dump(), live=live is not None and not live.ended)
 
 
-async def _document(run_id: str, serving: Served) -> bytes:
+async def record_of(run_id: str, serving: Served) -> Trace:
+    """Give the record of a run, of one under way as far as it has come.
+
+    Raises:
+        RunNotFound: there is none.
+        TraceUnreadable: it is damaged or of a newer version.
+    """
     live = serving.runs.get(run_id)
-    record = live.trace if live is not None and not live.ended else None
-    if record is None:
-        journal = serving.trail.assembly.journal
-        record = await journal.off_loop(journal.trace, run_id)
-    return record.model_dump_json().encode()
+    if live is not None and not live.ended and live.trace is not None:
+        return live.trace
+    journal = serving.trail.assembly.journal
+    return await journal.off_loop(journal.trace, run_id)
+
+
+async def _document(run_id: str, serving: Served) -> str:
+    record = await record_of(run_id, serving)
+    return serving.settings.secrets.hide_in(record.model_dump_json())
+
+
+def _sent(document: str, content_type: str, if_none_match: str | None) -> Response:
+    content = document.encode()
+    etag = f'"{sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if if_none_match is not None and _names(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=content_type, headers=headers)
 
 
 def _names(if_none_match: str, etag: str) -> bool:

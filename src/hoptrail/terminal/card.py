@@ -73,7 +73,7 @@ def _facts(step: StepTrace, width: int, usual: str, prompts: bool) -> Iterator[F
 def _passages(step: StepTrace, width: int) -> Iterator[Fact]:
     if step.evidence:
         space = f", {one_line(step.embedding_space)}" if step.embedding_space else ""
-        yield "passages", Text(f"{step.retrieval_mode}{space}", QUIET)
+        yield "passages", Text(f"{one_line(step.retrieval_mode)}{space}", QUIET)
         yield "passages", evidence_table(step.evidence, width)
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from hoptrail.terminal.answer import place
 from hoptrail.terminal.marks import ACCENT, CITED, QUIET
+from hoptrail.terminal.plain import one_line
 from hoptrail.trace import TracedEvidence
 
 RETRIEVERS = ("bm25", "dense", "fused", "graph")
@@ -29,7 +30,7 @@ def evidence_table(evidence: Sequence[TracedEvidence], width: int) -> Table:
     table.add_column("passage")
     for item in evidence:
         scores = [_score(item.scores.get(name)) for name in shown]
-        title = place(item.passage.title, item.passage.source) or item.passage.id
+        title = place(item.passage.title, item.passage.source) or one_line(item.passage.id)
         table.add_row(
             Text(str(item.rank)),
             Text(CITED if item.cited else "", ACCENT),

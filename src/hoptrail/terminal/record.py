@@ -12,6 +12,7 @@ from rich.tree import Tree
 from hoptrail.terminal.answer import citation_line
 from hoptrail.terminal.calls import Fact, call_facts
 from hoptrail.terminal.card import fact_grid, step_card
+from hoptrail.terminal.change import change_line
 from hoptrail.terminal.marks import BAD, QUIET, WARN, status_mark, status_style
 from hoptrail.terminal.plain import amount, duration, one_line, plain, spent
 from hoptrail.terminal.steps import answered_by
@@ -23,6 +24,8 @@ def print_record(out: Console, trace: Trace, *, prompts: bool = False) -> None:
     """Print a whole run; with ``prompts`` also what was sent to the models, and their replies."""
     out.print(Text(plain(trace.question), "bold"))
     out.print(_summary(trace))
+    if origin := list(_origin(trace)):
+        out.print(fact_grid(origin))
     out.print()
     out.print(_tree(trace, out.width, prompts))
     answer = list(_answer(trace))
@@ -31,6 +34,13 @@ def print_record(out: Console, trace: Trace, *, prompts: bool = False) -> None:
     for part in (waterfall(trace, out.width), fact_grid(_ending(trace))):
         out.print()
         out.print(part)
+
+
+def _origin(trace: Trace) -> Iterator[Fact]:
+    if trace.parent_run_id:
+        yield "forked from", Text(one_line(trace.parent_run_id))
+    if trace.change is not None:
+        yield "changed", change_line(trace.change)
 
 
 def _summary(trace: Trace) -> Text:
@@ -98,7 +108,6 @@ def _ending(trace: Trace) -> Iterator[Fact]:
     facts = {
         "run": trace.run_id,
         "graph": trace.graph,
-        "parent": trace.parent_run_id or "",
         "started": trace.started_at,
         "documents": trace.documents,
         "backends": trace.model_policy,

@@ -37,7 +37,11 @@ def answered_by(calls: Iterable[Call]) -> str:
 def provenance(step: StepTrace) -> str:
     """Say who answered, how long it took and what was found and cited, on one line."""
     parts = [answered_by(step.calls)]
-    if step.calls and all(call.from_journal for call in step.calls):
+    if step.given:
+        parts.append("answer given by hand")
+    elif step.from_run:
+        parts.append(f"kept from {one_line(step.from_run)}")
+    elif step.calls and all(call.from_journal for call in step.calls):
         parts.append("from the journal")
     elif step.ms:
         parts.append(duration(step.ms))
