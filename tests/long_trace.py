@@ -197,7 +197,10 @@ def _evidence(play: _Play, title: str, text: str) -> list[TracedEvidence]:
         scores = {"bm25": words, "dense": dense, "fused": 1 / (60 + rank)}
         if rank % 2:
             scores["graph"] = 0.3 / rank
-        noisy = {name: round(score * play.between(0.9, 1.1), 4) for name, score in scores.items()}
+        noisy = {
+            name: round(score + play.between(0.0, 0.9) / 30, 4) for name, score in scores.items()
+        }
+        noisy["fused"] = round(scores["fused"], 4)
         found.append(
             TracedEvidence(
                 passage=passage, rank=rank, score=noisy["fused"], scores=noisy, cited=rank == 1

@@ -45,7 +45,7 @@ def planted_trace(
 
     It is ``checked`` where a model reads it: what contradicts itself is left out.
     """
-    document = planted(model, write, numbers)
+    document = planted(model, lambda path, at: write(ALIKE.get(path, path), at), numbers)
     for at, step in enumerate(document["steps"], start=1):
         start = at * 100.0
         step |= {"id": at, "depends_on": [at - 1] if at > 1 else [], "status": "answered"}
@@ -112,7 +112,7 @@ def _leaf(of: Any, path: str, write: Write, number: int | None) -> Any:
     if get_origin(of) is Literal:
         return get_args(of)[0]
     if of in (str, object):
-        return write(ALIKE.get(path, path), number)
+        return write(path, number)
     return of(1)
 
 

@@ -75,6 +75,19 @@ def test_documents_named_by_hand_go_before_those_of_the_settings(tmp_path: Path)
     assert indexed.parts.documents == str(tmp_path / "index")
 
 
+def test_documents_are_the_same_wherever_they_are_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell keeps them absolute, a server is given them as they are: forks compare the two."""
+    monkeypatch.chdir(tmp_path)
+    for named in (Assembly(docs="notes"), Assembly(docs=tmp_path / "notes")):
+        assert named.parts.documents == str(tmp_path / "notes")
+    assert Assembly(docs=["notes", "more"]).parts.documents == f"{tmp_path}/notes, {tmp_path}/more"
+    assert Assembly(index="index").parts.documents == str(tmp_path / "index")
+    assert Assembly().parts.documents == ""
+    assert Assembly(docs=["notes", "more"]).documents == "notes, more"
+
+
 def test_without_documents_there_is_no_search() -> None:
     assembly = Assembly(given_settings=load_settings())
     assert assembly.corpus is None

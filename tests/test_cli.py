@@ -461,6 +461,12 @@ class TestTrace:
         assert row["run_id"] == run_id
         assert row["backends"] == "ollama"
 
+    @pytest.mark.parametrize("limit", ["0", "9" * 20])
+    def test_a_list_has_no_more_runs_than_can_be_counted(self, limit: str) -> None:
+        refused = hoptrail("trace", "list", "--limit", limit)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "not in the range" in refused.stderr
+
     def test_a_run_whose_process_was_killed_is_interrupted(self, home: Path) -> None:
         journal = Journal(home)
         lock = journal.admit("killed", "Who?", {})

@@ -201,6 +201,8 @@ class TestFirst:
         after.answer = "Danube"
         compared = compare(before, after)
         assert compared.first == "Step 2 was given another answer: “Danube” instead of “Vltava”."
+        back = compare(after, before).first
+        assert back == "Step 2 was not given its answer: “Vltava” instead of “Danube”."
         assert compared.related == "child"
         assert [step.kept for step in compared.steps] == [True, False]
         assert compare(after, before).related == "parent"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -498,6 +499,29 @@ async def test_a_fork_whose_first_call_fails_is_there_to_be_resumed(
     provider.huggingface.fault = provider.ollama.fault = None
     trail.close()
     assert provider.huggingface.chats
+
+
+async def test_a_fork_that_is_left_while_it_is_admitted_stays_what_it_was(
+    trail: Hoptrail, provider: LoopbackProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = answered(trail, provider, CHAIN)
+    change = Change(step=4, answer="x")
+    first = (await trail.arerun(parent.run_id, change, new_run_id="fork")).trace
+    journal, loop = trail.assembly.journal, asyncio.get_running_loop()
+    admit = journal.admit
+
+    def admit_late(*given: Any) -> Any:
+        loop.call_soon_threadsafe(again.cancel)
+        time.sleep(0.3)
+        return admit(*given)
+
+    monkeypatch.setattr(journal, "admit", admit_late)
+    async with asyncio.TaskGroup() as group:
+        again = group.create_task(trail.aask(QUESTION, run_id="fork"))
+    assert again.cancelled()
+    row = await journal.off_loop(journal.run, "fork")
+    assert (row.status, row.parent_run_id) == ("interrupted", parent.run_id)
+    assert answers(journal.trace("fork")) == answers(first)
 
 
 # Answers that were shown for being similar

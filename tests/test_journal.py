@@ -164,6 +164,13 @@ def of_first_version(folder: Path) -> Path:
     return folder
 
 
+def spoil(folder: Path, statement: str) -> None:
+    connection = sqlite3.connect(folder / "journal.db")
+    with connection:
+        connection.execute(statement)
+    connection.close()
+
+
 def version_of(folder: Path) -> int:
     connection = sqlite3.connect(folder / "journal.db")
     try:
@@ -214,17 +221,21 @@ class TestVersions:
 
     def test_a_migration_that_fails_leaves_the_journal_as_it_was(self, tmp_path: Path) -> None:
         folder = of_first_version(tmp_path / "home")
-        connection = sqlite3.connect(folder / "journal.db")
-        with connection:
-            connection.execute("UPDATE runs SET options = 'no JSON' WHERE run_id = 'r2'")
-        connection.close()
-        with pytest.raises(sqlite3.OperationalError, match="malformed JSON"):
+        spoil(folder, "ALTER TABLE runs ADD COLUMN steps")
+        with pytest.raises(sqlite3.OperationalError, match="duplicate column"):
             Journal(folder).runs()
         assert version_of(folder) == 1
         connection = sqlite3.connect(folder / "journal.db")
         columns = [row[1] for row in connection.execute("PRAGMA table_info(runs)")]
         connection.close()
         assert "graph" not in columns
+
+    def test_a_row_that_is_damaged_keeps_nobody_from_the_others(self, tmp_path: Path) -> None:
+        folder = of_first_version(tmp_path / "home")
+        spoil(folder, "UPDATE runs SET options = 'no JSON' WHERE run_id = 'r2'")
+        journal = Journal(folder)
+        assert journal.run("r1").answer == "Kafka"
+        journal.close()
 
 
 @pytest.fixture

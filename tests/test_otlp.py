@@ -213,11 +213,12 @@ def test_a_collector_that_refuses_is_named_with_its_answer(
 def test_where_nobody_listens_is_said_at_once() -> None:
     sender = Sender(SpanWay(traces_address(REFUSED)))
     started = time.monotonic()
-    with pytest.raises(ExportFailed, match="refused"):
+    with pytest.raises(ExportFailed, match="refused") as caught:
         sender.send(sample_trace())
     sender.close()
     # Four attempts would be made over seven seconds and more.
     assert time.monotonic() - started < 5
+    assert "HTTPConnection" not in str(caught.value), "the cause, not what it is wrapped in"
 
 
 def test_what_others_export_is_still_logged(
@@ -266,6 +267,23 @@ def test_runs_are_appended_to_a_file(kept: Trace, tmp_path: Path) -> None:
     assert len(spans_in_file(tmp_path / "runs.jsonl")) == 2
 
 
+def test_a_file_that_cannot_be_is_named_with_a_way_out(kept: Trace, tmp_path: Path) -> None:
+    assert trace_otlp("last", "--file", "-").exit_code == 2
+    assert not (tmp_path / "-").exists()
+    result = trace_otlp("last", "--file", "nowhere/runs.jsonl")
+    assert result.exit_code == 1
+    assert "error: nowhere/runs.jsonl: no such file or directory" in result.stderr
+    assert "name another file with --file" in result.stderr
+    assert "doctor" not in result.stderr
+
+
+@pytest.mark.parametrize("endpoint", ["", "127.0.0.1:4318", "ftp://127.0.0.1", "nonsense"])
+def test_what_is_no_address_is_told_with_one_that_is(kept: Trace, endpoint: str) -> None:
+    result = trace_otlp("last", "--endpoint", endpoint)
+    assert result.exit_code == 1
+    assert "write it as http://127.0.0.1:4318" in result.stderr
+
+
 def test_runs_are_sent_to_an_endpoint(
     kept: Trace, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +294,25 @@ def test_runs_are_sent_to_an_endpoint(
     assert result.stderr == f"sent run {kept.run_id} to {collector.url}\n"
     assert check_tree(collector.spans).service == "mine"
     assert collector.requests[0][1]["authorization"] == "Bearer key"
+
+
+def test_a_password_in_an_endpoint_is_not_shown(kept: Trace, collector: Collector) -> None:
+    result = trace_otlp("last", "--endpoint", collector.url.replace("//", "//me:pass/word@"))
+    assert "word" not in result.output
+    result = trace_otlp("last", "--endpoint", collector.url.replace("//", "//me:password@"))
+    assert result.exit_code == 0
+    assert result.stderr.endswith(f"to {collector.url.replace('//', '//…@')}\n")
+    collector.status = 401
+    result = trace_otlp("last", "--endpoint", collector.url.replace("//", "//me:password@"))
+    assert result.exit_code == 1
+    assert "password" not in result.output
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:4318", "ftp://h", "http://", "http://h:99999"])
+def test_what_is_no_address_is_refused(kept: Trace, endpoint: str) -> None:
+    result = trace_otlp("last", "--endpoint", endpoint)
+    assert result.exit_code == 1
+    assert "is no address to send spans to: write it as http://127.0.0.1:4318" in result.stderr
 
 
 def test_an_endpoint_that_takes_nothing_is_an_error(kept: Trace, collector: Collector) -> None:

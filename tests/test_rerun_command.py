@@ -138,8 +138,10 @@ def test_the_new_run_is_written_as_a_page_and_its_answer_streamed(
     ("arguments", "why"),
     [
         ([], "nothing is changed"),
-        (["--answer", "x"], "an answer is that of a step"),
-        (["--step", "1", "--answer", "x", "--question", "y?"], "change one of them"),
+        (["--answer", "x"], "say which with `step`"),
+        (["--step", "1", "--answer", "x", "--question", "y?"], "leave out question and passages"),
+        (["--step", "1", "--answer", " "], "the answer that is given is empty"),
+        (["--question", ""], "the question that is given is empty"),
         (["--step", "0", "--answer", "x"], "0 is not in the range"),
         (["-m", "qwen3"], "write it as BACKEND:MODEL"),
         (["--step", "1", "--answer", "x", "--json", "--stream"], "leave out --stream"),
@@ -172,6 +174,17 @@ def test_a_run_of_other_doors_needs_its_documents_named(model: LoopbackProvider,
     assert result.exit_code == 2
     assert f"answered from {docs}: name that with --docs or --index" in result.stderr
     assert hoptrail("trace", "rerun", run_id, *change, "--docs", docs).exit_code == 0
+
+
+def test_a_turn_of_a_conversation_is_refused_before_documents_are_asked_for(
+    model: LoopbackProvider, docs: str
+) -> None:
+    trail = four_hops.trail(model, Path(docs))
+    run_id = trail.chat("Hello.", thread_id="t").run_id
+    trail.close()
+    result = hoptrail("trace", "rerun", run_id, "--step", "1", "--answer", "x")
+    assert result.exit_code == 1
+    assert "turn of a conversation" in result.stderr
 
 
 def test_an_interrupted_fork_says_how_to_go_on_and_asks_nothing_twice(

@@ -308,13 +308,13 @@ class TestLimits:
         ("fields", "words"),
         [
             ({"delay": 30}, "for the first token"),
-            ({"replies": (Reply("a b", token_delay=0.2),)}, "between two tokens"),
+            ({"replies": (Reply("a b", token_delay=1),)}, "between two tokens"),
         ],
     )
     async def test_silence_ends_an_attempt(self, fields: dict[str, Any], words: str) -> None:
         """Waiting for the first token, or for the next one, has an end."""
-        silent = ScriptedBackend("one", limits=CallLimits(first_token=0.3, idle=0.1), **fields)
-        silent.limits = CallLimits(first_token=0.1 if "delay" in fields else 0.3, idle=0.1)
+        limits = CallLimits(first_token=0.1 if "delay" in fields else 30, idle=0.1)
+        silent = ScriptedBackend("one", limits=limits, **fields)
         message = await RoutedChatModel([silent, two()]).ainvoke("Q")
         assert told(message)["backend"] == "two"
         assert words in told(message)["attempts"][0]["detail"]
@@ -493,14 +493,32 @@ class TestRealClients:
             time.sleep(0.005)
         assert provider.huggingface.connections == 0
 
+    async def test_an_attempt_names_the_server(self, provider: LoopbackProvider) -> None:
+        """With its port, and without a password."""
+        provider.ollama.answer("yes")
+        url = provider.ollama_url
+        (attempt,) = told(await RoutedChatModel([OllamaBackend("qwen3:8b", url)]).ainvoke("Q"))[
+            "attempts"
+        ]
+        assert attempt["server"] == url.removeprefix("http://")
+        backends = [
+            HuggingFaceBackend("m", "hf_x"),
+            HuggingFaceBackend("m", "hf_x", "http://me:password@h/v1"),
+            OllamaBackend("m", "http://[::1]:11434"),
+            one(),
+        ]
+        servers = [backend.server for backend in backends]
+        assert servers == ["router.huggingface.co:443", "h:80", "::1:11434", ""]
+
     async def test_connections_can_be_closed_at_once(self, provider: LoopbackProvider) -> None:
         """And are opened again by the next call."""
         provider.huggingface.answer("yes")
         model = RoutedChatModel(real(provider))
         await model.ainvoke("Q")
         await aclose_all()
-        await asyncio.sleep(0.05)
-        assert provider.huggingface.connections == 0
+        async with asyncio.timeout(30):
+            while provider.huggingface.connections:  # noqa: ASYNC110 # its loop is another
+                await asyncio.sleep(0.01)
         assert (await model.ainvoke("Q")).text == "yes"
 
 

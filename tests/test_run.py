@@ -83,8 +83,11 @@ async def test_a_checkpoint_before_any_node_is_enough_to_go_on(journal: Journal,
         await graph.ainvoke({"question": "Which river?"} if round_ == 0 else None, config)
         if not (await graph.aget_state(config)).next:
             break
-        # Nobody ended the run: its lock goes with whoever held it.
-        gc.collect()
+        # Nobody ended the run: its lock goes with whoever held it, a thread for a moment.
+        async with asyncio.timeout(10):
+            while journal.alive("r2"):
+                gc.collect()
+                await asyncio.sleep(0.01)
     state = await graph.aget_state(config)
     assert state.values["short_answer"] == whole["short_answer"] == "Yes"
     kinds = [asked.request.kind for asked in model.calls if asked.request]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import mmap
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -352,7 +353,10 @@ def test_runs_are_found_and_sorted(server: Server) -> None:
      "since=yesterday", "since=1700000000", "before=2026-11-22", "question=" + "x" * 1001],
 )  # fmt: skip
 def test_a_query_that_cannot_be_is_422(server: Server, query: str) -> None:
-    assert server.http.get(f"/runs?{query}").status_code == 422
+    refused = server.http.get(f"/runs?{query}")
+    assert refused.status_code == 422
+    name = query.partition("=")[0]
+    assert re.fullmatch(rf"query\.{name}: [^;]+", refused.json()["error"]["message"])
 
 
 def test_the_page_of_a_run_stands_alone_and_holds_no_secret(server: Server) -> None:

@@ -296,6 +296,19 @@ def test_the_dead_host_is_replaced_and_explained(
         assert f"HUGGINGFACE_{name}_URL" in warning
 
 
+@pytest.mark.parametrize("given", ["localhost:4317", "grpc://h:4317", "me:pass-word@h"])
+def test_an_endpoint_of_another_protocol_is_left_to_others(
+    given: str, environment: Callable[..., None]
+) -> None:
+    environment(OTEL_EXPORTER_OTLP_ENDPOINT=given, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://h/t")
+    settings = load_settings()
+    assert (settings.otlp_endpoint, settings.otlp_traces_endpoint) == ("", "http://h/t")
+    (warning,) = settings.warnings
+    assert warning.startswith("OTEL_EXPORTER_OTLP_ENDPOINT is no http:// or https:// address")
+    assert "4318" in warning
+    assert "pass-word" not in warning
+
+
 @pytest.mark.parametrize(
     ("given", "address"),
     [
@@ -504,3 +517,13 @@ def test_documents_are_several_joined_as_in_path_or_a_list(
     toml('docs = ["a", "b"]')
     environment(HOPTRAIL_DOCS="")
     assert load_settings().docs == (Path("a"), Path("b"))
+
+
+def test_every_token_is_masked_also_those_among_the_headers_of_spans() -> None:
+    settings = load_settings(
+        token=SECRET,
+        api_token="an-0wn-token",
+        otlp_headers="x-api-key=k3y-abcdef,Authorization=Bearer%20zzzz1111,accept=text/html,a,key=",
+    )
+    told = f"{SECRET} an-0wn-token k3y-abcdef zzzz1111 text/html"
+    assert settings.secrets.hide(told) == "hf_… … … … text/html"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +169,24 @@ async def test_an_interrupted_run_and_its_other_part_are_one_trace(
     )
 
 
+def test_a_run_resumed_before_anything_was_finished_is_told_apart(
+    file: Path, tmp_path: Path
+) -> None:
+    def fail(_asked: object) -> str:
+        raise ValueError("nobody is at home")
+
+    for model in (ScriptedChatModel(respond=fail), two_hops.model()):
+        trail = a_trail(tmp_path, model)
+        with suppress(HoptrailError):
+            trail.ask(two_hops.QUESTION, run_id="twice")
+        trail.close()
+    first, later = spans_in_file(file)
+    assert check_tree(first).attributes["hoptrail.status"] == "failed"
+    assert check_tree(later).attributes["hoptrail.status"] == "answered"
+    assert first[0].trace_id == later[0].trace_id
+    assert not {span.span_id for span in first} & {span.span_id for span in later}
+
+
 async def test_a_run_that_waits_for_approval_is_told_in_two_parts(
     file: Path, tmp_path: Path
 ) -> None:
@@ -264,6 +286,64 @@ def test_a_collector_that_hangs_does_not_hold_up_the_end(collector: Collector) -
     assert time.monotonic() - started < 10
 
 
+def test_what_is_left_at_the_end_is_told(
+    collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector.delay = 20
+    export = SpanExport(SpanWay(f"{collector.url}/v1/traces"))
+    for _ in range(5):
+        export.take(sample_trace(), None)
+    while not collector.requests:
+        time.sleep(0.01)
+    export.close()
+    assert "not exported, for it took too long: 5 of the last runs" in caplog.text
+
+
+LEFT_OPEN = """
+from opentelemetry import trace as api
+from hoptrail import Hoptrail, load_settings
+if {application}:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+    api.set_tracer_provider(TracerProvider())
+    api.get_tracer_provider().add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
+trail = Hoptrail(settings=load_settings(backends="extractive", embedders="hash"))
+trail.ask("Who wrote The Trial?")
+trail.ask("Who wrote The Castle?")
+"""
+"""A program that ends without closing anything."""
+
+
+@pytest.mark.parametrize("to", ["file", "collector", "application", "a collector that hangs"])
+def test_a_program_that_ends_loses_no_run_and_does_not_hang(
+    to: str, collector: Collector, tmp_path: Path
+) -> None:
+    collector.delay = 60 if to == "a collector that hangs" else 0
+    file, application = tmp_path / "spans.jsonl", to == "application"
+    if not application:
+        name = "HOPTRAIL_OTEL_FILE" if to == "file" else "OTEL_EXPORTER_OTLP_ENDPOINT"
+        setting = {name: str(file) if to == "file" else collector.url}
+    else:
+        setting = {}
+    ended = subprocess.run(
+        [sys.executable, "-c", LEFT_OPEN.format(application=application)],
+        env={**os.environ, **setting},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert ended.returncode == 0, ended.stderr
+    match to:
+        case "file":
+            assert len(spans_in_file(file)) == 2
+        case "collector":
+            assert len(collector.requests) == 2
+        case "application":
+            assert ended.stdout.count('"name": "invoke_workflow multi-hop"') == 2
+        case _:
+            assert "not exported, for it took too long: 2 of the last runs" in ended.stderr
+
+
 def test_a_collector_that_comes_back_gets_what_comes_then(
     collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -287,8 +367,6 @@ def wait_for_thread() -> None:
 def test_without_the_extra_it_is_named_once(
     tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.common.trace_encoder", None)
     trail = a_trail(tmp_path)
     for _ in range(2):
@@ -415,6 +493,24 @@ async def test_runs_at_once_are_each_in_the_span_they_were_begun_in(
         if span.name == "invoke_workflow multi-hop" and span.parent
     }
     assert found == set(pairs)
+
+
+async def test_the_event_loop_is_left_alone(
+    application: tuple[TracerProvider, InMemorySpanExporter], tmp_path: Path
+) -> None:
+    class Noting(SpanProcessor):
+        """Notes where spans are told."""
+
+        def on_start(self, span: object, parent_context: object = None) -> None:
+            threads.add(threading.current_thread())
+
+    threads = set[threading.Thread]()
+    application[0].add_span_processor(Noting())
+    trail = a_trail(tmp_path)
+    await trail.aask(two_hops.QUESTION)
+    trail.close()
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 def test_an_application_that_samples_nothing_gets_nothing(

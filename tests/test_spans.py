@@ -57,6 +57,8 @@ OPENTELEMETRY = {
     "gen_ai.usage.input_tokens",
     "gen_ai.usage.output_tokens",
     "gen_ai.workflow.name",
+    "server.address",
+    "server.port",
 }
 """Those of semantic-conventions-genai that we use, written a second time."""
 OPENINFERENCE = {
@@ -196,7 +198,9 @@ def test_a_span_says_what_it_is_in_both_vocabularies() -> None:
 
 def test_no_name_is_made_up_in_a_vocabulary_of_others() -> None:
     used = set()
-    for trace in (sample_trace(), long_trace(), planted(str)):
+    asked = sample_trace()
+    asked.steps[0].calls[0].attempts[0].server = "127.0.0.1:11434"
+    for trace in (asked, long_trace(), planted(str)):
         for span in spans_of(trace, CONTENT):
             for told in (span.attributes, *(event.attributes for event in span.events)):
                 used |= {re.sub(r"\.\d+\.", ".#.", name) for name in told}
@@ -304,6 +308,27 @@ def test_attempts_are_told_where_there_is_something_to_tell() -> None:
     assert not under_way.error
 
 
+def test_a_call_says_which_server_was_asked() -> None:
+    trace = sample_trace()
+    for attempt, server in zip(
+        trace.steps[0].calls[0].attempts, ("router.huggingface.co:443", "::1:11434"), strict=True
+    ):
+        attempt.server = server
+    trace.synthesis[0].attempts = [Attempt(backend="ollama", server="made by hand")]
+    spans = spans_of(trace)
+    told = {
+        span.path: (span.attributes["server.address"], span.attributes["server.port"])
+        for span in spans
+        if "server.address" in span.attributes
+    }
+    call = "steps/0/calls/0"
+    assert told == {
+        f"{call}/attempts/0": ("router.huggingface.co", 443),
+        f"{call}/attempts/1": ("::1", 11434),
+        call: ("::1", 11434),
+    }
+
+
 def test_models_in_this_process_are_no_client_calls() -> None:
     trace = sample_trace()
     trace.synthesis[0].backend = "extractive"
@@ -404,8 +429,7 @@ def test_runs_have_nothing_in_common() -> None:
 
 def test_the_parts_of_a_resumed_run_are_told_beside_each_other() -> None:
     first, later = sample_trace(), sample_trace()
-    later.started_at = "2026-11-22T10:00:00.000+00:00"
-    later.plan.calls[0].from_journal = True
+    later.started_at, later.resumed = "2026-11-22T10:00:00.000+00:00", True
     before, after = spans_of(first), spans_of(later)
     assert {span.trace_id for span in before} == {span.trace_id for span in after}
     assert not {span.span_id for span in before} & {span.span_id for span in after}
@@ -540,6 +564,22 @@ def test_a_call_of_tools_is_a_reply_of_its_kind() -> None:
     prefix = "llm.output_messages.0.message.tool_calls.0.tool_call.function."
     assert told[f"{prefix}name"] == "calculator"
     assert json.loads(str(told[f"{prefix}arguments"])) == {"expression": "3*4"}
+    assert message["parts"][0]["arguments"] == {"expression": "3*4"}
+
+
+def test_odd_arguments_of_a_tool_are_json_all_the_same() -> None:
+    trace = sample_trace()
+    secret = "hf_" + "aB3" * 12
+    given = {"\ud800": [float("inf")], "key": secret}
+    long = ToolCall(tool="long", arguments={"text": "x" * 2 * LONGEST_TEXT})
+    trace.steps[0].calls[0].tool_calls = [ToolCall(tool="odd", arguments=given), long]
+    told = at(spans_of(trace, CONTENT), "steps/0/calls/0").attributes
+    text = str(told["gen_ai.output.messages"])
+    (message,) = json.loads(text, parse_constant=pytest.fail)
+    _reply, odd, cut = message["parts"]
+    assert odd["arguments"] == {"\ufffd": ["Infinity"], "key": "hf_…"}
+    assert len(cut["arguments"]) == LONGEST_TEXT
+    assert secret not in repr(told)
 
 
 def test_secrets_are_masked_in_content() -> None:

@@ -446,7 +446,7 @@ class TestOthers:
             "[1] The Trial (novels.md) “The Trial is a novel by Franz Kafka.”",
         ]
 
-    @pytest.mark.parametrize("width", [60, 120, 200])
+    @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
     def test_runs_fit_and_keep_their_ids_whole(self, width: int) -> None:
         rows = [
             RunRow.model_validate(
@@ -471,6 +471,7 @@ class TestOthers:
         lines = shown(out).splitlines()
         assert max(map(len, lines)) <= width
         assert shown(out).count("20261122-091500-4f2a9c") == 3
+        assert ("✓ answered" in shown(out)) == (width >= 100)
         assert ("huggingface, ollama" in shown(out)) == (width >= 120)
         assert (" 31 " in shown(out)) == (width == 200), "LLM calls where there is room"
         assert ("↳ the-parent" in shown(out)) == (width == 200)

@@ -51,6 +51,17 @@ def test_two_runs_by_their_ids(kept: tuple[Trace, Trace]) -> None:
     assert "\x1b" not in result.stdout
 
 
+@pytest.mark.parametrize("command", [["diff", "last"], ["show", "last"]])
+@pytest.mark.parametrize("columns", [60, 80, 100, 140])
+def test_no_line_is_padded(
+    kept: tuple[Trace, Trace], command: list[str], columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    told = hoptrail("trace", *command).stdout.splitlines()
+    assert told
+    assert [line for line in told if line.endswith(" ") or len(line) > columns] == []
+
+
 def test_a_fork_alone_is_compared_with_its_parent(kept: tuple[Trace, Trace]) -> None:
     alone = hoptrail("trace", "diff", "last")
     assert alone.stdout == hoptrail("trace", "diff", *(run.run_id for run in kept)).stdout

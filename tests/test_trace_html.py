@@ -106,6 +106,18 @@ class TestHtml:
         assert result.exit_code == 2
         assert said in result.stderr
 
+    @pytest.mark.parametrize("length", [250, 300])
+    def test_a_page_that_cannot_be_written_is_named_with_a_way_out(
+        self, trace: Trace, tmp_path: Path, length: int
+    ) -> None:
+        name = "x" * length  # too long for its partial file, and for itself
+        result = hoptrail("trace", "html", "last", "-o", name)
+        assert result.exit_code == 1
+        told = result.stderr.splitlines()
+        assert told[0] == f"error: {name}: file name too long"
+        assert told[1:] == ["`hoptrail trace html RUN_ID -o FILE` writes the page elsewhere"]
+        assert not list(tmp_path.glob("*x*"))
+
     def test_two_runs_become_a_comparison(
         self, trace: Trace, journal: Journal, tmp_path: Path
     ) -> None:
@@ -130,6 +142,14 @@ class TestHtml:
         assert hoptrail("trace", "html", "last", "--open").exit_code == 0
         assert opened == [(tmp_path / f"{trace.run_id}.html").as_uri()]
         assert hoptrail("trace", "html", "last", "--open", "-o", "-").exit_code == 2
+
+    def test_without_a_browser_it_is_said(
+        self, trace: Trace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(webbrowser, "open", lambda address: False)
+        result = hoptrail("trace", "html", "last", "--open")
+        assert result.stdout == f"{trace.run_id}.html\n"
+        assert "no browser could be started" in result.stderr
 
     def test_secrets_are_masked(
         self, journal: Journal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -174,6 +194,16 @@ class TestSentTraces:
         assert result.stdout == "trace.html\n"
         assert (tmp_path / "trace.html").exists()
 
+    @pytest.mark.parametrize("named", ["", ".", "sent.json", "a/folder"])
+    def test_what_is_neither_a_run_nor_a_file_is_told(self, tmp_path: Path, named: str) -> None:
+        (tmp_path / "a" / "folder").mkdir(parents=True)
+        result = hoptrail("trace", "show", named)
+        assert result.exit_code == 1
+        assert (
+            result.stderr
+            == f"error: {named!r} is neither the id of a run nor a file with a trace\n"
+        )
+
     @pytest.mark.parametrize("text", ["{", "[]", '{"trace_version": 99}'])
     def test_what_is_none_is_told_by_its_name(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "sent.json").write_text(text, encoding="utf-8")
@@ -209,6 +239,7 @@ class TestAsk:
         assert result.stdout.startswith("Prague")
         (held,) = data_of((tmp_path / "run.html").read_text(encoding="utf-8"))["traces"]
         assert held == journal.trace(held["run_id"]).model_dump(mode="json")
+        assert "\npage: run.html\n" in result.stderr
 
     def test_a_bad_place_costs_nothing(
         self, model: LoopbackProvider, docs: str, tmp_path: Path
@@ -218,6 +249,15 @@ class TestAsk:
         assert result.exit_code == 2
         assert not model.ollama.chats
         assert (tmp_path / "run.html").read_text(encoding="utf-8") == "mine"
+
+    def test_stdout_is_the_answers(
+        self, model: LoopbackProvider, docs: str, tmp_path: Path
+    ) -> None:
+        result = hoptrail("ask", "--docs", docs, "--trace-html", "-", QUESTION)
+        assert result.exit_code == 2
+        assert "hoptrail trace html last -o -" in result.stderr
+        assert not model.ollama.chats
+        assert not (tmp_path / "-").exists()
 
     def test_a_place_that_goes_away_costs_the_page_alone(
         self, model: LoopbackProvider, docs: str, tmp_path: Path
@@ -235,7 +275,8 @@ class TestAsk:
         result = hoptrail("ask", "--docs", docs, "--trace-html", target, QUESTION)
         assert result.stdout.startswith("Prague"), "the answer is told all the same"
         assert result.exit_code == 1
-        assert "x.html" in result.stderr
+        assert f"error: {target}: no such file or directory" in result.stderr
+        assert "page: " not in result.stderr.replace("no page: ", "")
 
     def test_a_run_that_fails_is_kept_as_far_as_it_came(
         self, model: LoopbackProvider, docs: str, tmp_path: Path

@@ -47,6 +47,22 @@ def host_of(url: object) -> str:
         return ""
 
 
+def without_user(url: str) -> str:
+    """Give an address as it may be shown: it may hold a password."""
+    return re.sub(r"(?<=//)\S*@", "…@", url)
+
+
+def server_of(url: str) -> str:
+    """Give the ``host:port`` in an address, or an empty text."""
+    try:
+        parts = urlsplit(url)
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        port = parts.port or usual
+    except (ValueError, KeyError):
+        return ""
+    return f"{parts.hostname}:{port}" if parts.hostname else ""
+
+
 def ollama_address(value: object) -> object:
     """Give the address that Ollama's own rules read from ``OLLAMA_HOST``.
 

@@ -5,7 +5,7 @@ Construction only: nothing here reads a document, opens a file or asks a backend
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +103,11 @@ class Assembly:
         folder = Path(self.index) if self.index else None
         return Corpus(docs, folder, self.settings.home, self.embedders)
 
+    @property
+    def documents(self) -> str:
+        """What is answered from, as it was named."""
+        return _listed(self._places())
+
     @cached_property
     def parts(self) -> Parts:
         """What the graph is made of."""
@@ -117,7 +122,8 @@ class Assembly:
             search=self._search(),
             similarity=self._similarity,
             budget=self.budget or _budget(settings),
-            documents=", ".join(map(str, self._documents())) or str(self.index or ""),
+            # The same documents are the same to a fork and to a comparison, wherever each was run.
+            documents=_listed(path.absolute() for path in self._places()),
             top_k=settings.top_k,
             context_tokens=settings.context_tokens,
             revisions=settings.revisions,
@@ -187,6 +193,10 @@ class Assembly:
             docs = () if own else self.settings.docs
         return [Path(each) for each in ([docs] if isinstance(docs, str | Path) else docs)]
 
+    def _places(self) -> list[Path]:
+        """Give the documents, or else the index that stands for them."""
+        return self._documents() or ([Path(self.index)] if self.index else [])
+
     def _search(self) -> Search | None:
         if self.retriever is not None:
             from hoptrail.retrieval.external import ExternalIndex
@@ -220,6 +230,10 @@ def span_way(settings: Settings) -> SpanWay:
         service=settings.otel_service_name,
         told=SpanAttributes(settings.otel_content, settings.secrets),
     )
+
+
+def _listed(paths: Iterable[Path]) -> str:
+    return ", ".join(map(str, paths))
 
 
 def _budget(settings: Settings) -> Budget:

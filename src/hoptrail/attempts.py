@@ -247,6 +247,7 @@ class Turn:
         self.shown = False
         self.attempt = Attempt(
             backend=backend.name,
+            server=backend.server,
             model=backend.model,
             reason=reason,
             outcome=_RUNNING,

@@ -100,6 +100,8 @@ class Backend(ABC):
     """``huggingface``, ``ollama``, ``local`` or ``extractive``."""
     model: str | None
     """The model this backend will ask, or None when the backend decides."""
+    server: str = ""
+    """The ``host:port`` it asks; empty for one in this process."""
     degraded: bool = False
     """Whether its answers are to be labelled degraded (no language model)."""
     limits: CallLimits = DEFAULT_LIMITS

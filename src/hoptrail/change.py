@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -13,10 +14,20 @@ def _kept(text: object) -> object:
     return whole(text).strip() if isinstance(text, str) else text
 
 
-_Text = Annotated[str, BeforeValidator(_kept), Field(max_length=10_000)]
+_Text = Annotated[str, Field(max_length=10_000), BeforeValidator(_kept)]
+_MODEL = r"^[a-z]+:\S+$"
+
+
+def _named(model: object) -> object:
+    if isinstance(model, str) and not re.fullmatch(_MODEL, model):
+        raise ValueError("write it as BACKEND:MODEL, as in ollama:qwen3:8b")
+    return model
+
+
+_Model = Annotated[str, Field(pattern=_MODEL, max_length=500), BeforeValidator(_named)]
 _PassageIds = Annotated[
     # Not strict: in JSON they are a list.
-    tuple[Annotated[str, BeforeValidator(_kept), Field(min_length=1, max_length=500)], ...],
+    tuple[Annotated[str, Field(min_length=1, max_length=500), BeforeValidator(_kept)], ...],
     Field(max_length=100, strict=False),
 ]
 
@@ -38,7 +49,7 @@ class Change(BaseModel):
     step: Annotated[int, Field(ge=1)] | None = None
     answer: _Text | None = None
     question: _Text | None = None
-    model: Annotated[str, Field(pattern=r"^[a-z]+:\S+$", max_length=500)] | None = None
+    model: _Model | None = None
     pinned: _PassageIds = ()
     banned: _PassageIds = ()
 
@@ -51,14 +62,18 @@ class Change(BaseModel):
     def _says_something(self) -> Self:
         asks = self.question is not None or self.pinned or self.banned
         if self.answer is None and self.model is None and not asks:
-            raise ValueError("nothing is changed: give an answer, a question, a model, or passages")
+            raise ValueError(
+                "nothing is changed: give an answer, a question, a model, or passages to pin or ban"
+            )
         if self.answer is not None and self.step is None:
-            raise ValueError("an answer is that of a step: say which")
+            raise ValueError("an answer is one step's: say which with `step`")
         if self.answer is not None and asks:
-            raise ValueError("a step whose answer is given is not asked: change one of them")
-        for text in (self.answer, self.question):
+            raise ValueError(
+                "a step whose answer is given is not asked: leave out question and passages"
+            )
+        for name, text in (("answer", self.answer), ("question", self.question)):
             if text is not None and not text:
-                raise ValueError("what is given in place of it is empty")
+                raise ValueError(f"the {name} that is given is empty")
         if both := set(self.pinned) & set(self.banned):
             raise ValueError(f"pinned and banned at once: {', '.join(sorted(both))}")
         return self

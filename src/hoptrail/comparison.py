@@ -280,8 +280,10 @@ def _went(each: _Beside) -> Iterator[str]:
     name, evidence = f"{_name(each)} ", each.compared.evidence
     found = {told.name: told for told in each.compared.differences}
     yield from _alone(each)
-    if "answer" in found and (each.any.given or (each.ours and each.ours.given)):
+    if "answer" in found and each.theirs and each.theirs.given:
         yield _instead(f"{name}was given another answer:", found["answer"])
+    elif "answer" in found and each.ours and each.ours.given:
+        yield _instead(f"{name}was not given its answer:", found["answer"])
     yield from _in_turn(name, _ASKED, found)
     if changes := _found(evidence):
         yield f"{name}found other passages: {changes}."

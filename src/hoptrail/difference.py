@@ -199,7 +199,7 @@ def _tool(use: ToolUse) -> str:
 
 
 def _yes(value: bool) -> str:
-    return "yes" if value else ""
+    return "yes" if value else "no"
 
 
 def _listed(values: Mapping[str, object]) -> str:

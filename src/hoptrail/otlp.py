@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hoptrail.addresses import server_of, without_user
 from hoptrail.errors import ExportFailed, SettingsError
 from hoptrail.span_attributes import SCHEMA_URL, SpanAttributes
 from hoptrail.spans import Span, spans_of
@@ -35,6 +36,9 @@ _AT_ONCE = 100
 _EXPORTERS_LOGGER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 _IDS = ("traceId", "spanId", "parentSpanId")
 _RETRIED = re.compile(r"Transient error (.*) encountered while exporting .*")
+_CAUSED = re.compile(r".*\(Caused by \w+\([\"'](?:<.*?>: |\w+\(.*?\): )?(.*)[\"']\)\)", re.DOTALL)
+"""How an HTTP client wraps the cause of what it could not do."""
+_REFUSED = re.compile(r"Failed to export spans batch code: (\w+), reason: ")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -100,10 +104,15 @@ class Sender:
     """Sends runs to an OTLP endpoint. Without ``patient`` the first failure is the last.
 
     Raises:
-        SettingsError: the extra that it takes is not installed.
+        SettingsError: the extra that it takes is not installed, or the address is none.
     """
 
     def __init__(self, way: SpanWay, *, patient: bool = False) -> None:
+        if way.address and not server_of(way.address):
+            shown = without_user(way.address)
+            raise SettingsError(
+                f"{shown} is no address to send spans to: write it as http://127.0.0.1:4318"
+            )
         with _installed():
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.util.re import parse_env_headers
@@ -122,7 +131,7 @@ class Sender:
         spans = _readable(spans_of(trace, self._way.told), self._way.service)
         for start in range(0, len(spans), _AT_ONCE):
             if problem := self._problem(spans[start : start + _AT_ONCE]):
-                address = re.sub(r"//[^/@]*@", "//…@", self._way.address)
+                address = without_user(self._way.address)
                 raise ExportFailed(f"{address} took no spans of run {trace.run_id}: {problem}")
 
     def hurry(self) -> None:
@@ -144,19 +153,25 @@ class Sender:
             try:
                 result = self._exporter.export(spans)
             except OSError as error:  # what its earlier versions let through
-                return str(error)
+                return _cause(str(error))
             finally:
                 self._in_trouble = False
         if result is SpanExportResult.SUCCESS:
             return ""
         # The first thing said is the cause; what follows are the attempts to get over it.
         said = next(iter(heard), "it did not say why")
-        return _CONTROLS.sub(" ", _RETRIED.sub(r"\1", said))
+        return _cause(_RETRIED.sub(r"\1", said))
 
     def _on_trouble(self) -> None:
         self._in_trouble = True
         if not self._patient:
             self.close()
+
+
+def _cause(said: str) -> str:
+    """Give in one line what went wrong, without what it is wrapped in."""
+    told = _CONTROLS.sub(" ", _CAUSED.sub(r"\1", said))
+    return _REFUSED.sub(r"\1 ", told)
 
 
 @contextmanager
@@ -247,9 +262,14 @@ def _context(trace_id: int, span_id: int) -> SpanContext:
 
 def _resource(service: str) -> Resource:
     """Give who is telling; what `OTEL_RESOURCE_ATTRIBUTES` says of it holds."""
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
-    resource = Resource.create({"service.name": service} if service else {})
-    if str(resource.attributes["service.name"]).startswith("unknown_service"):
-        return resource.merge(Resource({"service.name": SCOPE}))
-    return resource
+    # Not `Resource.create`: it begins threads, which cannot be done once a program ends.
+    told = {
+        "service.name": SCOPE,
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": "opentelemetry",
+        "telemetry.sdk.version": version("opentelemetry-sdk"),
+    }
+    set_here = Resource({"service.name": service} if service else {})
+    return Resource(told).merge(OTELResourceDetector().detect()).merge(set_here)

@@ -446,6 +446,7 @@ async def _admitted(journal: Journal, trace: Trace) -> tuple[FileLock, dict[str,
 
     def admit() -> dict[str, str]:
         locks.append(journal.admit(trace.run_id, trace.question, options))
+        trace.resumed = journal.trace_path(trace.run_id).exists()
         return journal.entries(trace.run_id)
 
     def let_go() -> None:

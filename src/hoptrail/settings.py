@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 import platformdirs
 from dotenv import dotenv_values
@@ -40,7 +41,9 @@ from hoptrail.addresses import (
     is_port,
     ollama_address,
     ollama_parts,
+    server_of,
     web_address,
+    without_user,
 )
 from hoptrail.errors import SettingsError
 from hoptrail.secrecy import Secrets
@@ -54,6 +57,8 @@ _LEGACY_HOST = "api-inference.huggingface.co"
 _LOGIN = "hf login"
 _ENVIRONMENT = "environment"
 _SECRETS = ("token", "api_token", "otlp_headers")
+_KEYS = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
+"""What the name of a header says whose value is a secret."""
 
 
 def _names(value: object) -> object:
@@ -224,6 +229,15 @@ class Settings(BaseModel):
                     f"{_LEGACY_HOST} was shut down in 2025 and answers 410 to everything: using "
                     f"{HUGGINGFACE_URL} instead. Remove {variables()[name][0]} to silence this."
                 )
+        for name in ("otlp_endpoint", "otlp_traces_endpoint"):
+            address = values.get(name)
+            if isinstance(address, str) and address.strip() and not server_of(address.strip()):
+                # It is no mistake where others than Hoptrail read it, and speak gRPC.
+                del values[name]
+                warnings.append(
+                    f"{variables()[name][0]} is no http:// or https:// address: no run is sent "
+                    "to it. Hoptrail speaks OTLP over HTTP, as at http://127.0.0.1:4318."
+                )
         ollama = values.get("ollama_host")
         if isinstance(ollama, str) and "@" not in ollama:
             _, _, port, default, _ = ollama_parts(ollama)
@@ -245,8 +259,18 @@ class Settings(BaseModel):
     @property
     def secrets(self) -> Secrets:
         """What masks these settings' tokens, and what looks like one, in texts that leave."""
-        held = [*(getattr(self, name) for name in type(self).model_fields), self._login]
-        return Secrets(each.get_secret_value() for each in held if isinstance(each, SecretStr))
+        tokens = [*(getattr(self, name) for name in type(self).model_fields), self._login]
+        held = [each.get_secret_value() for each in tokens if isinstance(each, SecretStr)]
+        headers = self.otlp_headers.get_secret_value() if self.otlp_headers else ""
+        return Secrets([*held, *_keys_in(headers)])
+
+
+def _keys_in(headers: str) -> list[str]:
+    """Give the keys among the headers of spans; others, such as a type, stand in many texts."""
+    named = [each.partition("=") for each in headers.split(",")]
+    values = [unquote(value).strip() for name, _, value in named if _KEYS.search(name)]
+    # Of "Bearer KEY" the last word is the secret: a collector may tell it without the first.
+    return [value.rpartition(" ")[2] for value in values]
 
 
 _SHARED_VARIABLES = {
@@ -332,8 +356,7 @@ def _shown(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, bool):
         return str(value).lower()
-    # An address may hold a password: OpenTelemetry's are taken as they are.
-    return "" if value is None else re.sub(r"(?<=//)[^/@]*@", "…@", str(value))
+    return "" if value is None else without_user(str(value))
 
 
 # Sources

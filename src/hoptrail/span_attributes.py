@@ -17,7 +17,16 @@ from math import isfinite
 
 from hoptrail.characters import whole
 from hoptrail.secrecy import Secrets
-from hoptrail.trace import Attempt, Call, Message, StepTrace, ToolUse, Trace, TracedEvidence
+from hoptrail.trace import (
+    Attempt,
+    Call,
+    Message,
+    StepTrace,
+    ToolCall,
+    ToolUse,
+    Trace,
+    TracedEvidence,
+)
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai/1.42.0"
 
@@ -53,6 +62,11 @@ _PROVIDERS = {
 def clean(told: Mapping[str, Value | None]) -> dict[str, Value]:
     """Give attributes that every exporter and every store can take."""
     return {name: _clean(value) for name, value in told.items() if value is not None}
+
+
+def clean_text(text: str) -> str:
+    """Give a text that every store can take: some keep it in a way that ends at a NUL."""
+    return whole(text).replace("\0", "\ufffd")
 
 
 def error_type(error: str) -> str:
@@ -177,14 +191,15 @@ class SpanAttributes:
 
     def call(self, call: Call, trace: Trace) -> Told:
         """Tell of a question put to a model, whichever backends it took to answer it."""
-        model = model_of(call)
+        model, last = model_of(call), _last(call)
+        provider = provider_of(call.backend or last.backend)
         return {
             **self._messages(call),
             _OPERATION: "chat",
             _KIND: "LLM",
             **_session(trace),
-            "gen_ai.provider.name": provider_of(call.backend or _last(call).backend),
-            "llm.provider": provider_of(call.backend or _last(call).backend),
+            "gen_ai.provider.name": provider,
+            "llm.provider": provider,
             "gen_ai.request.model": model,
             "gen_ai.response.model": None if call.error else model,
             "llm.model_name": model,
@@ -197,6 +212,7 @@ class SpanAttributes:
             "hoptrail.attempts": len(call.attempts),
             "hoptrail.queued_ms": call.queued_ms,
             "hoptrail.degraded": call.degraded,
+            **_server(last),
         }
 
     def attempt(self, attempt: Attempt) -> Told:
@@ -211,6 +227,7 @@ class SpanAttributes:
             "hoptrail.model": attempt.model or None,
             "hoptrail.reason": self._reason(attempt.reason),
             "hoptrail.outcome": attempt.outcome,
+            **_server(attempt),
         }
 
     def tool(self, use: ToolUse) -> Told:
@@ -270,10 +287,10 @@ class SpanAttributes:
         if call.output:
             parts.append({"type": "text", "content": self.text(call.output)})
         for at, each in enumerate(call.tool_calls[:MOST_LISTED]):
-            arguments = self.text(_written(each.arguments))
+            arguments = self._arguments(each)
             parts.append({"type": "tool_call", "name": each.tool, "arguments": arguments})
             told[f"{prefix}tool_calls.{at}.tool_call.function.name"] = each.tool
-            told[f"{prefix}tool_calls.{at}.tool_call.function.arguments"] = arguments
+            told[f"{prefix}tool_calls.{at}.tool_call.function.arguments"] = _written(arguments)
         reason = "tool_call" if call.tool_calls else call.finish_reason or "stop"
         message = {"role": "assistant", "parts": parts, "finish_reason": reason}
         return told | {
@@ -281,6 +298,14 @@ class SpanAttributes:
             "output.value": self.text(call.output),
             "output.mime_type": _TEXT,
         }
+
+    def _arguments(self, call: ToolCall) -> object:
+        """Give what a tool was to be called with: not as a text, unless it is too long."""
+        written = whole(_written(call.arguments))
+        if len(written) > LONGEST_TEXT:
+            return self.text(written)
+        # JSON knows no Infinity.
+        return json.loads(self.secrets.masked_in(written), parse_constant=str)
 
     def _reason(self, reason: str) -> str | None:
         """Give why a backend was chosen; what another one answered may repeat what was asked."""
@@ -313,6 +338,13 @@ def provider_of(backend: str) -> str:
 
 def _last(call: Call) -> Attempt:
     return call.attempts[-1] if call.attempts else Attempt(backend="")
+
+
+def _server(attempt: Attempt) -> Told:
+    host, _, port = attempt.server.rpartition(":")
+    if not (host and port.isdecimal()):
+        return {}
+    return {"server.address": host, "server.port": int(port)}
 
 
 def _session(trace: Trace) -> Told:
@@ -363,8 +395,7 @@ def _number(value: float) -> float | None:
 def _clean(value: Value) -> Value:
     match value:
         case str():
-            # Stores that keep text in C's way or in PostgreSQL refuse a NUL.
-            return whole(value).replace("\0", "\ufffd")
+            return clean_text(value)
         case bool():
             return value
         case int():
@@ -372,7 +403,7 @@ def _clean(value: Value) -> Value:
         case float():
             return value if isfinite(value) else 0.0
         case _:
-            return [str(_clean(each)) for each in value]
+            return list(map(clean_text, value))
 
 
 def listed(found: Iterable[TracedEvidence], tools: Iterable[ToolUse]) -> list[TracedEvidence]:

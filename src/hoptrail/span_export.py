@@ -26,8 +26,9 @@ _log = logging.getLogger("hoptrail.spans")
 
 _T = TypeVar("_T")
 _APPLICATION = "the application's tracer"
-_MOST_WAITING = 100
-_CLOSING_SECONDS = 3.0
+_MOST_WAITING = 256
+"""As many as a server has under way at a time; a collector that is down costs no more memory."""
+_CLOSING_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class SpanExport:
 
     def __init__(self, way: SpanWay) -> None:
         self._way = way
-        self._waiting: deque[tuple[Trace, bool]] = deque()
+        self._waiting: deque[tuple[Trace, Place | None]] = deque()
         self._lock = threading.Lock()
         self._worker: threading.Thread | None = None
         self._sender: Sender | None = None
@@ -106,14 +107,16 @@ class SpanExport:
         return self._guarded(_APPLICATION, _here)
 
     def take(self, trace: Trace, place: Place | None) -> None:
-        """Take a run that has ended, begun at a place."""
-        way = self._way
-        if place is not None:
-            tell = place.tell
-            self._guarded(_APPLICATION, lambda: tell(spans_of(trace, way.told)))
-        send = bool(way.address) and place is None
-        if send or way.file is not None:
-            self._enqueue(trace, send)
+        """Take a run that has ended, begun at a place; the work is done in a thread."""
+        if place is None and self._way.file is None and not self._way.address:
+            return
+        with self._lock:
+            if len(self._waiting) >= _MOST_WAITING:
+                self._warn("the queue", f"a run was not exported: {_MOST_WAITING} others wait")
+                return
+            self._waiting.append((trace, place))
+            if self._worker is None or not self._worker.is_alive():
+                self._start()
 
     def close(self) -> None:
         """Wait a moment for what is on its way; what is left then is given up."""
@@ -125,46 +128,45 @@ class SpanExport:
             self._sender.hurry()
         if worker is not None:
             worker.join(_CLOSING_SECONDS)
-        self._waiting.clear()
+        if left := len(self._waiting) + (worker is not None and worker.is_alive()):
+            self._waiting.clear()
+            self._warn("the end", f"not exported, for it took too long: {left} of the last runs")
         if self._sender is not None:
             self._sender.close()
             self._sender = None
         self._closing = False
 
-    def _enqueue(self, trace: Trace, send: bool) -> None:
-        with self._lock:
-            if len(self._waiting) >= _MOST_WAITING:
-                self._warn("the queue", f"a run was not exported: {_MOST_WAITING} others wait")
-                return
-            self._waiting.append((trace, send))
-            if self._worker is not None and self._worker.is_alive():
-                return
-            # It ends when nothing is left to do: a trail that is not closed leaves no thread.
-            self._worker = threading.Thread(target=self._work, name="hoptrail-spans", daemon=True)
-            try:
-                self._worker.start()
-            except RuntimeError:  # the interpreter is being shut down
-                self._waiting.clear()
-                self._warn("the queue", "a run was not exported: Python is shutting down")
-            else:
-                atexit.register(self.close)
+    def _start(self) -> None:
+        # It ends when nothing is left to do: a trail that is not closed leaves no thread.
+        worker = threading.Thread(target=self._work, name="hoptrail-spans", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:  # the interpreter is being shut down
+            self._waiting.clear()
+            self._warn("the end", "a run was not exported: Python is shutting down")
+        else:
+            self._worker = worker
+            atexit.register(self.close)
 
     def _work(self) -> None:
         while (work := self._next()) is not None:
             self._export(*work)
 
-    def _next(self) -> tuple[Trace, bool] | None:
+    def _next(self) -> tuple[Trace, Place | None] | None:
         with self._lock:
             if self._waiting:
                 return self._waiting.popleft()
             self._worker = None
+            atexit.unregister(self.close)
             return None
 
-    def _export(self, trace: Trace, send: bool) -> None:
+    def _export(self, trace: Trace, place: Place | None) -> None:
         way = self._way
         if (path := way.file) is not None:
             self._guarded("the file", lambda: append_line(path, otlp_line(trace, way)))
-        if send:
+        if place is not None:
+            self._guarded(_APPLICATION, lambda: place.tell(spans_of(trace, way.told)))
+        elif way.address:
             self._guarded("the endpoint", lambda: self._sending().send(trace))
 
     def _sending(self) -> Sender:

@@ -33,6 +33,7 @@ from hoptrail.span_attributes import (
     Told,
     Value,
     clean,
+    clean_text,
     error_type,
     is_kept,
     listed,
@@ -127,7 +128,7 @@ class _Telling:
     def __init__(self, trace: Trace, told: SpanAttributes) -> None:
         self._trace, self._told = trace, told
         self._trace_id = trace_id_of(trace.run_id)
-        self._part = trace.started_at if _is_later_part(trace) else ""
+        self._part = trace.started_at if trace.resumed else ""
         self._zero = _nanoseconds(trace.started_at)
         self._spans: list[Span] = []
 
@@ -179,7 +180,7 @@ class _Telling:
         return _PLAN if plans else _ROOT
 
     def _step(self, root: Span, path: str, step: StepTrace, planned: str, *, voided: bool) -> None:
-        times = _voided_times(step) if voided else _step_times(step)
+        times = _step_times(step, voided=voided)
         name = f"{'voided ' if voided else ''}step {step.id}"
         needs = [_node(need) for need in step.depends_on]
         attributes = self._told.step(step, voided=voided) | self._told.node(
@@ -263,7 +264,7 @@ class _Telling:
             parent=around.path if around else None,
             trace_id=self._trace_id,
             span_id=self._id(path),
-            name=str(clean({"name": name})["name"]),
+            name=clean_text(name),
             kind="client" if client else "internal",
             start_ns=start,
             end_ns=max(start, end),
@@ -290,11 +291,6 @@ class _Telling:
 
     def _ns(self, ms: float) -> int:
         return min(self._zero + round(_possible(ms) * _NS_PER_MS), _LATEST_NS)
-
-
-def _is_later_part(trace: Trace) -> bool:
-    """Say whether a run found work of its own that was finished before: it was resumed."""
-    return any(call.from_journal and not call.from_run for call in trace.calls())
 
 
 def _plannings(calls: Iterable[Call]) -> Iterator[list[Call]]:
@@ -329,20 +325,14 @@ def _end(call: Call) -> float:
     return 0.0 if is_kept(call) else call.started_ms + call.ms
 
 
-def _step_times(step: StepTrace) -> tuple[float, float]:
+def _step_times(step: StepTrace, *, voided: bool) -> tuple[float, float]:
     """Give when a step ran; one that never did stands where it was planned."""
-    if step.started_ms is None:
-        planned = step.planned_ms or 0.0
-        return planned, planned
-    return step.started_ms, _LONGEST_MS if step.finished_ms is None else step.finished_ms
-
-
-def _voided_times(step: StepTrace) -> tuple[float, float]:
-    """Give when a step that was broken off ran: to the end of what is known of it."""
-    start, end = _step_times(step)
-    if step.finished_ms is not None or step.started_ms is None:
-        return start, end
-    return start, max([start, step.retrieved_ms or start, *map(_end, step.calls)])
+    start, end = step.started_ms, step.finished_ms
+    if start is None:
+        start = end = step.planned_ms or 0.0
+    elif end is None and voided:  # it was broken off: where what is known of it ends
+        end = max([start, step.retrieved_ms or start, *map(_end, step.calls)])
+    return start, _LONGEST_MS if end is None else end
 
 
 def _last_ms(trace: Trace) -> float:

@@ -31,11 +31,13 @@ _SHOWN = 3
 class Attempt(BaseModel):
     """One call to one backend. ``outcome`` is ``ok``, ``running``, or the name of an error class.
 
+    ``server`` is the ``host:port`` that was asked, empty where the model runs in this process.
     ``reason`` says why this backend was chosen; ``started_ms`` and ``first_token_ms`` count from
     the start of the call it belongs to.
     """
 
     backend: str
+    server: str = ""
     model: str | None = None
     reason: str = ""
     outcome: str = "ok"
@@ -183,7 +185,8 @@ class Usage(BaseModel):
 class Trace(BaseModel):
     """One run. ``stop_reason`` says why it ended: ``answered``, ``no_evidence``, ``budget:…``.
 
-    A run that was forked from ``parent_run_id`` differs from it by ``change``.
+    A run that was forked from ``parent_run_id`` differs from it by ``change``. One that was
+    ``resumed`` has an earlier part, which ended before its answer; this is the later one.
     ``voided`` are steps begun while a plan was written that its backend then broke off; what
     they cost counts.
     """
@@ -198,6 +201,7 @@ class Trace(BaseModel):
     change: Change | None = None
     question: str
     status: RunStatus = "running"
+    resumed: bool = False
     started_at: str = ""
     model_policy: str = ""
     documents: str = ""

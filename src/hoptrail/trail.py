@@ -323,7 +323,7 @@ class Hoptrail:
         graph: QuestionGraph = "multi-hop",
     ) -> AnswerTool:
         """Give a tool for agents: it answers questions through ``graph``, with sources."""
-        about = f" over {docs}" if (docs := self.assembly.parts.documents) else ""
+        about = f" over {docs}" if (docs := self.assembly.documents) else ""
         return AnswerTool(
             name=name,
             description=description

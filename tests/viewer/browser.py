@@ -110,3 +110,9 @@ def open_file(page: Page, html: str, folder: Path, name: str = "trace.html") -> 
     path = folder / name
     path.write_text(html, encoding="utf-8")
     page.goto(path.as_uri())
+
+
+def open_notebook(page: Page, frame: str, folder: Path) -> None:
+    """Open a page that shows a frame, as a notebook does."""
+    head = '<!doctype html><meta charset="utf-8"><title>Notebook</title>'
+    open_file(page, f"{head}<h1>Notebook</h1>{frame}", folder, "notebook.html")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from hoptrail.trace import Trace
 from tests.hostile import PAYLOADS
-from tests.planting import planted_trace, text_fields
+from tests.planting import planted, planted_trace, text_fields
 
 if TYPE_CHECKING:
     from playwright.sync_api import Frame, Page
@@ -24,6 +26,47 @@ PARTS = A_PAGE + 3
 """What there is to walk through: the plan, what was voided, the steps, the answer."""
 ENDS = ("answered", "failed")
 """How a run and its steps ended; where they failed, the error stands in the place of an answer."""
+
+ALWAYS_SHOWN = {
+    "question",
+    "answer",
+    "warnings[]",
+    "citations[].title",
+    "citations[].source",
+    "steps[].question",
+    "steps[].asked",
+    "steps[].answer",
+    "steps[].reasoning",
+    "steps[].warnings[]",
+    "steps[].error",
+    "steps[].evidence[].passage.text",
+    "steps[].evidence[].passage.title",
+    "steps[].evidence[].passage.source",
+    "steps[].earlier[].question",
+    "steps[].earlier[].answer",
+    "steps[].calls[].prompt[].content",
+    "steps[].calls[].output",
+    "steps[].calls[].backend",
+    "steps[].calls[].model",
+    "steps[].calls[].error",
+    "steps[].calls[].attempts[].detail",
+    "steps[].calls[].attempts[].outcome",
+    "steps[].tools[].output",
+    "steps[].tools[].arguments{}",
+    "plan.repairs[]",
+    "plan.calls[].output",
+    "synthesis[].output",
+}
+TAGS = set(
+    re.findall(
+        r"\w+",
+        "html head meta title style body noscript script div header nav main section article aside"
+        " span p h1 h2 h3 h4 a b i ul ol li dl dt dd table caption thead tbody tr th td time button"
+        " form label fieldset legend input textarea select option optgroup datalist details summary"
+        " dialog svg g path circle pre code kbd mark ins del bdi small figure figcaption",
+    )
+)
+"""What a page of ours may have; none of these can run or load by itself under our policy."""
 
 _TIME = "started_at"
 """What can be read as a time is told as one, not as it is written."""
@@ -90,7 +133,8 @@ class Way:
             for numbers in batches():
                 document = hostile_trace(numbers, end, **self._fixed(f"{end}-{numbers[0]}"))
                 seen = self._seen(document)
-                assert not set(seen["tags"]) - set(harmless["tags"]) - _OF_VALUES
+                known = {*harmless["tags"], *_OF_VALUES}
+                assert not [each for each in seen["tags"] if each not in known]
                 exact = _exact(seen["texts"], self.told)
                 expected = [(f, numbers[0] + at) for f, at in places if at < len(numbers)]
                 assert not [(FIELDS[f], n) for f, n in expected if (f, n) not in exact]
@@ -110,6 +154,18 @@ class Way:
 
     def _fixed(self, run_id: str) -> dict[str, Any]:
         return {"checked": True, "run_id": run_id} if self.checked else {}
+
+
+def hostile(model: type[BaseModel], numbers: Sequence[int]) -> tuple[dict[str, Any], set[str]]:
+    """Give a document of another model with a payload in every text, and these payloads."""
+    fields, texts = text_fields(model), set[str]()
+
+    def write(path: str, number: int | None) -> str:
+        text = payload(fields.index(path), numbers[0] if number is None else number)
+        texts.add(text)
+        return text
+
+    return planted(model, write, numbers), texts
 
 
 def audit(page: Page | Frame, steps: int) -> dict[str, Any]:
@@ -136,6 +192,12 @@ def _places(texts: str) -> set[tuple[int, int]]:
     """Give field and place in its list of every text that was seen."""
     found = {(int(mark[1]), int(mark[2])) for mark in _MARK.finditer(texts)}
     return {(field, at) for field, at in found if FIELDS[field] != _TIME}
+
+
+def missing(texts: str, wanted: Iterable[str]) -> list[str]:
+    """Give the texts that are not shown letter by letter."""
+    loose = _LOOSE.sub("", texts)
+    return [each for each in wanted if _LOOSE.sub("", each) not in loose]
 
 
 def _exact(texts: str, told: Callable[[str], str]) -> set[tuple[int, int]]:

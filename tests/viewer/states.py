@@ -41,6 +41,7 @@ def failed() -> Trace:
         )
     ]
     second.status, second.error, second.answer, second.citations = "failed", LOST, "", []
+    second.evidence = [evidence(PRAGUE, 1, cited=False), evidence(KAFKA, 2, cited=False)]
     trace.status, trace.stop_reason, trace.error, trace.answer = "failed", "error", LOST, ""
     trace.short_answer, trace.citations, trace.synthesis = "", [], []
     return trace

@@ -73,8 +73,9 @@ def test_a_comparison(page: Page, tmp_path: Path, theme: Theme) -> None:
     page.emulate_media(color_scheme=theme, reduced_motion="reduce")
     before, after = sample_trace(), abstained()
     after.run_id = "20261122-101500-abcdef"
-    both = [each.model_dump_json() for each in (before, after)]
-    open_file(page, comparison_page(*both, compare(before, after).model_dump_json()), tmp_path)
+    told = compare(before, after).model_dump_json()
+    html = comparison_page(before.model_dump_json(), after.model_dump_json(), told)
+    open_file(page, html, tmp_path)
     page.locator("details").evaluate_all("all => all.forEach((each) => (each.open = true))")
     check_wide_and_narrow(page)
 

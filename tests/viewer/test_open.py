@@ -12,7 +12,7 @@ from hoptrail.comparison import compare
 from hoptrail.trace import Trace
 from hoptrail.viewer import comparison_page, notebook_frame, server_page, trace_page
 from tests.sample_trace import QUESTION, sample_trace
-from tests.viewer.browser import Watch, expect, open_file
+from tests.viewer.browser import Watch, expect, open_file, open_notebook
 from tests.viewer.states import LOST, STATES, abstained
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_each_state_opens_without_a_network(page: Page, tmp_path: Path, state: s
         )
     for step in trace.steps:
         word = {"abstained": "not found"}.get(step.status, step.status)
-        named = page.get_by_role("button", name=re.compile(rf"^Step {step.id}, {word}:"))
+        named = page.get_by_role("button", name=re.compile(rf"^Step {step.id}, {word}\b"))
         expect(named).to_have_count(int(state != "chat"))
 
 
@@ -133,8 +133,8 @@ def test_a_comparison_opens_without_a_network(page: Page, tmp_path: Path) -> Non
     page.context.set_offline(True)
     before, after = sample_trace(), abstained()
     after.run_id = "20261122-101500-abcdef"
-    both = [each.model_dump_json() for each in (before, after)]
-    html = comparison_page(*both, compare(before, after).model_dump_json())
+    told = compare(before, after).model_dump_json()
+    html = comparison_page(before.model_dump_json(), after.model_dump_json(), told)
     open_file(page, html, tmp_path)
     expect(page.get_by_role("heading", level=1)).to_have_text("Two runs compared")
     assert not NO_WORDS.findall(own_words(page))
@@ -149,8 +149,7 @@ def test_a_comparison_opens_without_a_network(page: Page, tmp_path: Path) -> Non
 
 
 def test_a_notebook_s_frame_shows_the_trace_apart_from_its_page(page: Page, tmp_path: Path) -> None:
-    frame = notebook_frame(sample_trace().model_dump_json())
-    open_file(page, f"<h1>Notebook</h1>{frame}", tmp_path)
+    open_notebook(page, notebook_frame(sample_trace().model_dump_json()), tmp_path)
     inside = page.frame_locator("iframe[title='Hoptrail trace']")
     expect(inside.get_by_role("heading", level=1)).to_have_text(QUESTION)
     inside.get_by_label("Theme").click()  # a frame of its own origin can keep nothing

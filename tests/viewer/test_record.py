@@ -419,7 +419,8 @@ def test_a_forged_trace_breaks_nothing(traces: list[Any]) -> None:
 
 
 def test_a_trace_of_nothing_is_read() -> None:
-    for trace in (None, 5, [], "x", {}, {"steps": {}, "plan": [], "usage": None}):
+    traces: tuple[Any, ...] = (None, 5, [], "x", {}, {"steps": {}, "plan": [], "usage": None})
+    for trace in traces:
         found = ordered([{"work": "facts", "trace": trace}])[0]
         assert found["parts"] == ["plan", "answer"]
 

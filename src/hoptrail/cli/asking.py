@@ -29,7 +29,7 @@ from hoptrail.terminal.answer import (
     print_report,
     print_skipped,
 )
-from hoptrail.terminal.marks import WARN, console
+from hoptrail.terminal.marks import QUIET, WARN, console
 from hoptrail.terminal.plain import json_text, one_line, plain
 from hoptrail.terminal.view import View
 
@@ -179,6 +179,8 @@ class Asking:
     def _report(self, answer: Answer) -> None:
         home = self._wish.settings.home
         print_report(self._err, answer, home / "traces" / f"{answer.run_id}.json")
+        if self._page is not None and self._unwritten is None:
+            self._err.print(Text(f"page: {one_line(str(self._page.path))}", QUIET), soft_wrap=True)
 
     def _keep_page(self) -> None:
         """Write the run's page, of one that failed or was interrupted as far as it came."""

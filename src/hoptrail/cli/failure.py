@@ -73,7 +73,7 @@ def way_out(error: BaseException) -> str:
     """Say what to do about it, where the message does not say so itself."""
     notes = getattr(error, "__notes__", ())
     lines = [note for note in notes if not note.startswith(_GRAPH_NOTE)]
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not notes:
         lines.append("`hoptrail doctor` says where runs and indexes are kept")
     if exit_code(error) == NO_BACKEND:
         lines.append("`hoptrail doctor` says what each backend lacks")

@@ -45,11 +45,15 @@ def trace_of(journal: Journal, named: str) -> Trace:
         RunNotFound: there is none.
         TraceUnreadable: it is damaged or of a newer version.
     """
+    from hoptrail.errors import RunNotFound
     from hoptrail.journal import is_run_id
     from hoptrail.trace import read_trace
 
     if named == _STDIN:
         return read_trace(sys.stdin.buffer.read(), "stdin")
-    if not is_run_id(named) and (path := Path(named)).exists():
-        return read_trace(path.read_bytes(), named)
-    return journal.trace(run_id_of(journal, named))
+    if is_run_id(named):
+        return journal.trace(run_id_of(journal, named))
+    path = Path(named)
+    if not path.exists() or path.is_dir():
+        raise RunNotFound(f"{named!r} is neither the id of a run nor a file with a trace")
+    return read_trace(path.read_bytes(), named)

@@ -52,7 +52,7 @@ class Serving:
         doors = f"OpenAI's API: /v1 · MCP: {_MCP} · every route: /openapi.json"
         click.echo(f"Hoptrail listens at {address_of(self._listener)}  ({doors})", err=True)
         backends = await assembly.router.availability()
-        documents = assembly.parts.documents or "none (--docs PATH names some)"
+        documents = assembly.documents or "none (--docs PATH names some)"
         for line in (*map(_line, backends), f"documents: {documents}"):
             click.echo(plain(f"  {line}"), err=True)
         if not any(found.up and found.backend != "extractive" for found in backends):

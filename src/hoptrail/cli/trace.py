@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _WIDE = 1000
 """Columns of a pipe: what is searched or cut there is not cut here."""
+_MOST = 1_000_000
+"""Runs of one list; SQLite could not even read a number of any length."""
 _STATUSES = ("running", "answered", "abstained", "failed", "interrupted")
 _SORTS = ("newest", "oldest", "slowest", "fastest", "question")
 _EXAMPLES = """\b
@@ -41,7 +43,7 @@ def trace() -> None:
 @click.option("--degraded/--not-degraded", default=None, help="With, or without, a degraded part.")
 @click.option("--since", type=Moment(), help="Only runs begun since then: 2h, 3d, 2026-11-22.")
 @click.option("--sort", type=click.Choice(_SORTS), default="newest", show_default=True)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, _MOST))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_runs(sort: RunSort, limit: int, as_json: bool, **wanted: Unpack[RunFilter]) -> None:
     """List the runs there were, newest first unless said otherwise."""

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hoptrail.cli.page_file import PageFile
+from hoptrail.cli.page_file import STDOUT, PageFile
 from hoptrail.cli.past_runs import open_journal, trace_of
 
 if TYPE_CHECKING:
     from hoptrail.trace import Trace
 
-_STDOUT = "-"
 _EXAMPLES = """\b
 Examples:
   hoptrail trace html last --open
@@ -40,12 +39,12 @@ def html(
     With OTHER_RUN_ID the page compares the two. Each may be "last", or a file with a trace.
     What looks like a secret is masked; prompts, passages and answers are in the page.
     """
-    if show and output == _STDOUT:
+    if show and output == STDOUT:
         raise click.UsageError("--open needs a file: leave out `-o -`")
     with closing(open_journal()) as journal:
         traces = [trace_of(journal, named) for named in (run_id, other_run_id) if named]
     page = _page(traces)
-    if output == _STDOUT:
+    if output == STDOUT:
         click.echo(page.encode(), nl=False)
         return
     file = PageFile(Path(output or _name(traces)), force=force)
@@ -54,7 +53,8 @@ def html(
     if show:
         import webbrowser
 
-        webbrowser.open(file.path.absolute().as_uri())
+        if not webbrowser.open(file.path.absolute().as_uri()):
+            click.echo("no browser could be started here: open the file in one", err=True)
 
 
 def _page(traces: list[Trace]) -> str:

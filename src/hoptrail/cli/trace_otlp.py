@@ -23,7 +23,7 @@ Examples:
 """
 
 
-@click.command("otlp", epilog=_EXAMPLES)
+@click.command("otlp", epilog=_EXAMPLES, short_help="Export runs as OpenTelemetry spans.")
 @click.argument("run_ids", metavar="RUN_ID...", nargs=-1, required=True)
 @click.option("--endpoint", metavar="URL", help="Send them to this OTLP endpoint, over HTTP.")
 @click.option(
@@ -42,13 +42,15 @@ def otlp(
 ) -> None:
     """Export runs as OpenTelemetry spans, with GenAI and OpenInference attributes.
 
-    Each RUN_ID may be "last". Without an endpoint and a file, a line of OTLP JSON for each is
+    Each RUN_ID may be "last". Without --endpoint and --file, a line of OTLP JSON for each is
     printed. What an endpoint is sent along, such as a key, is read from
     OTEL_EXPORTER_OTLP_HEADERS.
     """
     from hoptrail.assembly import span_way
     from hoptrail.settings import load_settings
 
+    if file == Path("-"):
+        raise click.UsageError("without --file the lines go to stdout: leave it out")
     with closing(open_journal()) as journal:
         traces = [trace_of(journal, named) for named in run_ids]
     way = span_way(load_settings(otel_content=content))
@@ -71,13 +73,19 @@ def _append(traces: list[Trace], way: SpanWay, file: Path) -> None:
     from hoptrail.otlp import append_line, otlp_line
 
     for trace in traces:
-        append_line(file, otlp_line(trace, way))
+        line = otlp_line(trace, way)
+        try:
+            append_line(file, line)
+        except OSError as error:
+            error.add_note(f"run {trace.run_id} was not appended: name another file with --file")
+            raise
 
 
 def _send(traces: list[Trace], way: SpanWay, endpoint: str) -> None:
+    from hoptrail.addresses import without_user
     from hoptrail.otlp import Sender, traces_address
 
     with closing(Sender(replace(way, address=traces_address(endpoint)))) as sender:
         for trace in traces:
             sender.send(trace)
-            click.echo(f"sent run {trace.run_id} to {endpoint}", err=True)
+            click.echo(f"sent run {trace.run_id} to {without_user(endpoint)}", err=True)

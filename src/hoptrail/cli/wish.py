@@ -120,8 +120,9 @@ def wish_like(
     _make_absolute(flags)
     row = _as_before(flags, named)
     settings = _settings(flags)
-    if row.options.get("documents") and not (flags["docs"] or flags["index"] or settings.docs):
-        documents = row.options["documents"]
+    documents = row.options.get("documents")
+    # A conversation's turn has no fork at all, whichever documents it is given.
+    if documents and row.graph != "chat" and not (flags["docs"] or flags["index"] or settings.docs):
         raise click.UsageError(
             f"run {row.run_id} was answered from {documents}: name that with --docs or --index"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from hoptrail.addresses import server_of
 from hoptrail.backend import (
     DEFAULT_LIMITS,
     SERVER_SAMPLING,
@@ -74,6 +75,7 @@ class HuggingFaceBackend(ChatModelBackend):
     ) -> None:
         super().__init__(model)
         self.base_url = _without_v1(base_url)
+        self.server = server_of(self.base_url)
         self.limits = limits
         self._token = _header_safe(token)
         self._sampling = asdict(sampling)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from langchain_core.messages import BaseMessage
 
+from hoptrail.addresses import server_of
 from hoptrail.backend import SERVER_SAMPLING, Availability, CallLimits, CallOptions, Sampling
 from hoptrail.connections import (
     HttpRefusal,
@@ -67,6 +68,7 @@ class OllamaBackend(ChatModelBackend):
     ) -> None:
         super().__init__(model)
         self.base_url = _address(host)
+        self.server = server_of(self.base_url)
         self.limits = limits
         self.num_ctx = num_ctx
         self._keep_alive = keep_alive

@@ -173,7 +173,7 @@ async def _found(serving: Served) -> Ready:
         reasons=reasons,
         backends=backends.result(),
         embedders=embedders.result(),
-        documents=assembly.parts.documents,
+        documents=assembly.documents,
         live_runs=len(serving.runs),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -80,6 +80,7 @@ _WHY = {
 }
 
 
+_NO_VALUE = "none_required"
 _PHRASES = {413: "content too large", 414: "uri too long", 422: "unprocessable content"}
 """Statuses that Python 3.13 calls otherwise than 3.12: a type is a promise."""
 
@@ -238,11 +239,16 @@ def _retry_after(error: HoptrailError) -> float | None:
 
 def _explained(errors: Sequence[Mapping[str, Any]]) -> str:
     """Say where each mistake is and what it is; values are not repeated."""
-    return "; ".join(whole(f"{_place(each['loc'])}: {_mistake(each)}") for each in errors[:8])
+    # A parameter that may be left out is one of two kinds, of which None cannot be sent.
+    optional = {each["loc"][:-1] for each in errors if each["type"] == _NO_VALUE}
+    sent = [each for each in errors if each["type"] != _NO_VALUE]
+    told = (f"{_place(each['loc'], optional)}: {_mistake(each)}" for each in sent[:8])
+    return "; ".join(map(whole, told))
 
 
-def _place(where: Sequence[object]) -> str:
-    return ".".join(str(part)[:80] for part in where[:8])
+def _place(where: Sequence[object], optional: Collection[Sequence[object]]) -> str:
+    shown = where[:-1] if where[:-1] in optional else where
+    return ".".join(str(part)[:80] for part in shown[:8])
 
 
 def _mistake(error: Mapping[str, Any]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from rich.console import Console
 from rich.text import Text
 
@@ -13,6 +16,7 @@ BAD = "red"
 CITED = "●"
 ARROW = "→"
 
+_PADDING = re.compile(r" +(?=\n)")
 _STATUS = {
     "answered": ("✓", "green"),
     "abstained": ("?", WARN),
@@ -34,6 +38,19 @@ def status_style(status: str) -> str:
     return _STATUS[status][1]
 
 
+class _Console(Console):
+    """A console that pads no line where no terminal is: what is piped on is compared and pasted."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        if self.is_terminal or options.get("soft_wrap"):  # what is not wrapped is not padded
+            super().print(*objects, **options)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        self.file.write(_PADDING.sub("", captured.get()))
+        self.file.flush()
+
+
 def console(*, stderr: bool = False) -> Console:
     """Give the console on stdout or stderr; nothing printed on it is read as markup."""
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    return _Console(stderr=stderr, markup=False, highlight=False, emoji=False)

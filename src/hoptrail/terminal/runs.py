@@ -15,30 +15,39 @@ if TYPE_CHECKING:
     from hoptrail.journal import RunRow
 
 
-_ROOMY, _VERY_ROOMY = 100, 140
-"""With fewer columns the question would have no room beside them."""
-_SHORTEST_QUESTION = 24
 _GAP = 2
 _FORK = "↳"
-_HEADS = ("run", "when", "", "time", "calls", "backends", "question")
+_STATUS = ""
 _NUMBERS = ("time", "calls")
-_NARROW = ("run", "", "time", "question")
-_MIDDLE = ("run", "when", "", "time", "backends", "question")
+_LAYOUTS = (
+    (("run", "when", _STATUS, "time", "calls", "backends", "question"), 48),
+    (("run", "when", _STATUS, "time", "backends", "question"), 24),
+    (("run", "when", _STATUS, "time", "question"), 24),
+    (("run", _STATUS, "time", "question"), 12),
+    (("run", _STATUS, "question"), 0),
+)
+"""Columns, and how many characters of the question must have room beside them."""
 
 
 def runs_table(rows: Sequence[RunRow], width: int) -> Table:
     """Give the runs as a table, in their order, fitted to ``width`` columns."""
-    roomy, whole = width >= _ROOMY, width >= _VERY_ROOMY
-    shown = _HEADS if whole else _MIDDLE if roomy else _NARROW
-    cells = [{**_cells(row, roomy=roomy), "question": _question(row, whole=whole)} for row in rows]
-    widest = [max(Text(head).cell_len, *(each[head].cell_len for each in cells)) for head in shown]
-    room = max(_SHORTEST_QUESTION, width - sum(widest[:-1]) - _GAP * len(shown))
+    for shown, least in _LAYOUTS:
+        whole, roomy = shown is _LAYOUTS[0][0], "when" in shown
+        cells = [_cells(row, roomy=roomy) for row in rows]
+        # All but the question is whole: an id that is cut cannot be pasted.
+        taken = sum(
+            max(Text(head).cell_len, *(each[head].cell_len for each in cells)) + _GAP
+            for head in shown[:-1]
+        )
+        if width - taken >= least:
+            break
     table = Table(box=None, header_style=QUIET, padding=(0, _GAP, 0, 0), pad_edge=False)
     for head in shown:
         table.add_column(head, no_wrap=True, justify="right" if head in _NUMBERS else "left")
-    for each in cells:
-        each["question"].truncate(room, overflow="ellipsis")
-        table.add_row(*(each[head] for head in shown))
+    for row, each in zip(rows, cells, strict=True):
+        question = _question(row, whole=whole)
+        question.truncate(max(0, width - taken), overflow="ellipsis")
+        table.add_row(*(each[head] for head in shown[:-1]), question)
     return table
 
 
@@ -49,7 +58,7 @@ def _cells(row: RunRow, *, roomy: bool) -> dict[str, Text]:
     return {
         "run": Text(row.run_id, ACCENT),
         "when": Text(f"{row.created.astimezone():%Y-%m-%d %H:%M}"),
-        "": status,
+        _STATUS: status,
         "time": Text(duration(row.wall_ms) if row.wall_ms else ""),
         "calls": Text(str(row.llm_calls) if row.steps or row.llm_calls else ""),
         "backends": Text(one_line(backends), QUIET),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -169,13 +170,11 @@ def _stretch(kind: str, start: float | None, end: float | None) -> Iterator[Stre
         yield Stretch(kind, start, end)
 
 
-def _legend(rows: Iterable[Bar]) -> Text:
+def _legend(rows: Iterable[Bar]) -> Columns:
     seen = {stretch.kind for row in rows for stretch in row.stretches}
-    legend = Text()
-    for kind, (cell, style) in _CELLS.items():
-        if kind in seen:
-            legend.append(f"{cell} ", style).append(f"{kind}   ", QUIET)
-    return legend
+    told = ((kind, *cell) for kind, cell in _CELLS.items() if kind in seen)
+    entries = (Text.assemble((cell, style), (f" {kind}", QUIET)) for kind, cell, style in told)
+    return Columns(entries, padding=(0, 3))
 
 
 def _totals(trace: Trace) -> Text:

@@ -178,13 +178,13 @@ function PassageChoice({ step, passages, turned, setTurned }) {
   </fieldset>`;
 }
 
-
 /** A change as a clause: `step 2 answers “Brno”`. */
 function changeInWords(change) {
   if (!change) return "nothing";
-  const whose = change.step ? `step ${change.step}` : "the run";
+  const whose = change.step ? `step ${text(change.step)}` : "the run";
   const quoted = (value) => `“${text(value)}”`;
-  const passages = (ids, deed) => ids?.length > 0 && `${amount(ids.length, "passage")} ${deed}`;
+  const passages = (ids, deed) =>
+    Array.isArray(ids) && ids.length > 0 && `${amount(ids.length, "passage")} ${deed}`;
   const told = [
     change.answer != null && `${whose} answers ${quoted(change.answer)}`,
     change.question != null && `${whose} asks ${quoted(change.question)}`,

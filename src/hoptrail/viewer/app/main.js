@@ -88,4 +88,5 @@ function toldData() {
   }
 }
 
+applyTheme(rememberedTheme()); // before the first drawing, lest the other theme be seen
 render(html`<${App} told=${toldData()} />`, document.getElementById("app"));

@@ -140,10 +140,10 @@ function PlanNode({ place, node, face, run, view }) {
 }
 
 function nodeInWords({ step, label, status, isWarned }) {
-  const warned = isWarned || step?.warnings.length ? ", with warnings" : "";
+  const warned = isWarned || step?.warnings.length ? " (with warnings)" : "";
   const name = step ? `Step ${step.id ?? "?"}` : label;
   const question = step ? `: ${step.asked || step.question}` : "";
-  return `${name}, ${statusWord(status)}${warned}${question}`;
+  return `${name}, ${statusWord(status)}${question}${warned}`;
 }
 
 function Pill({ node, face }) {

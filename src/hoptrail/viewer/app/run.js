@@ -54,7 +54,8 @@ function RunTop({ run, view, chain, written }) {
       <div class="run-line" role="status"><${StatusBadge} status=${status} />
         ${degraded && html`<span class="badge degraded">degraded</span>`}
         ${!isUsual && html`<span class="badge">${said(graph)}</span>`}</div>
-      <h1 dir="auto" class=${question.length > LONG_QUESTION ? "long" : ""}>${question || "(no question)"}</h1>
+      <h1 dir="auto" class=${question.length > LONG_QUESTION ? "long" : ""}>
+        ${question || "(no question)"}</h1>
       ${view.actions === null && html`<${Parent} run=${run} />`}
       <${Ending} run=${run} />
       <${Answer} ...${{ run, view, written }} />

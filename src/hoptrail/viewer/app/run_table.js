@@ -36,7 +36,7 @@ function RunLine({ row, isPicked, isFull, onPick }) {
 
 function Outcome({ row }) {
   const answer = text(row.answer).trim().split("\n", 1)[0];
-  const why = row.status === "failed" ? text(row.stop_reason) : "";
+  const why = row.status === "failed" ? stopReason(row.stop_reason) : "";
   return html`<p class="soft clamped" dir="auto">${answer || why}</p>
     ${row.parent_run_id && html`<p class="fork"><span aria-hidden="true">↳ </span>changed
       from <a href=${runAddress(row.parent_run_id)}>${text(row.parent_run_id)}</a>${" · "}
