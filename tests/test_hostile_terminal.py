@@ -56,7 +56,7 @@ def told(*arguments: str) -> str:
     return str(result.output)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_no_control_character_reaches_the_terminal(run_ids: list[str]) -> None:
     outputs = [told("list", "--limit", "100"), told("list", "--limit", "100", "--json")]
     for run_id in run_ids:
@@ -71,7 +71,7 @@ def test_no_control_character_reaches_the_terminal(run_ids: list[str]) -> None:
     )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_terminal_that_takes_colours_gets_hoptrail_s_alone() -> None:
     before, *others = traces()
     for trace in others[::4]:
