@@ -66,7 +66,7 @@ function useActions(server, trace, runId, change) {
   const onClick = (event) => {
     if (!server.hasToken || !event.target.closest?.("a[download]")) return;
     event.preventDefault(); // a link would not send the token
-    attempt(() => saveFile(server, page, `hoptrail-${runId}.html`));
+    attempt(() => saveFile(server, page, `${runId}.html`));
   };
   return { actions, refused, onClick };
 }
