@@ -13,6 +13,7 @@ import hoptrail.server
 from hoptrail import Hoptrail, SettingsError, load_settings
 from hoptrail.server.app import create_app
 from hoptrail.server.visitors import Visitors
+from hoptrail.viewer import server_page
 from tests.raw import ask_raw, status_of
 from tests.serving import Server, served
 
@@ -279,7 +280,11 @@ def test_no_route_is_open_by_mistake(guarded: Server) -> None:
         for route in guarded.app.routes
         if isinstance(route, APIRoute) and type(route).__name__ != "GuardedRoute"
     }
-    assert open_routes == OPEN
+    # The page at "/" holds nothing; what else is there asks for the token itself.
+    assert open_routes == {*OPEN, "/"}
+    assert guarded.http.get("/").status_code == 401
+    page = guarded.http.get("/", headers={"Accept": "text/html"})
+    assert page.text == server_page()
     others = {route.path for route in guarded.app.routes if not isinstance(route, APIRoute)}  # type: ignore[attr-defined] # every route has one
     assert others <= {"/mcp"}
 
