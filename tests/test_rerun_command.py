@@ -79,7 +79,7 @@ def test_a_fork_is_told_like_any_run_and_says_what_it_kept(
     # Nothing of it was begun before.
     assert f"run      {child.run_id}\n" in result.stderr
     assert result.stderr.endswith(
-        f"kept 4 of the 6 model calls of {parent}, made 1; "
+        f"kept 4 of the 6 calls of {parent}, made 1; "
         f"compare: hoptrail trace diff {parent} {child.run_id}\n"
     )
 

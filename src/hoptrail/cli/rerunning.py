@@ -40,7 +40,7 @@ class Rerunning(Asking):
         made = [call.from_run for call in answer.trace.calls() if not call.error]
         kept = sum(1 for by in made if by)
         told = (
-            f"kept {kept} of the {had} model calls of {parent.run_id}, made {len(made) - kept}; "
+            f"kept {kept} of the {had} calls of {parent.run_id}, made {len(made) - kept}; "
             f"compare: hoptrail trace diff {parent.run_id} {answer.run_id}"
         )
         self._err.print(Text(one_line(told), QUIET), soft_wrap=True)

@@ -5,7 +5,9 @@ const PATIENCE_MS = 30_000;
 /** What came instead of an answer: as the server tells it, or `unreachable` with status 0. */
 class Problem extends Error {
   constructor(told, status) {
-    super(text(told?.message) || `the server answered ${status}`);
+    // Where in the body it stands says nothing to whoever filled in a form.
+    const message = text(told?.message).replace(/^body(\.\w+)*: /, "");
+    super(message || `the server answered ${status}`);
     this.type = text(told?.type) || "http_error";
     this.fix = text(told?.fix);
     this.retryAfter = Number.isFinite(told?.retry_after) ? told.retry_after : null;
