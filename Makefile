@@ -50,7 +50,7 @@ browser: $(STAMP) ## The trace viewer in a real browser (installs Playwright, an
 			exit 1; \
 		fi; \
 	fi
-	$(BIN)/pytest -raP -m browser
+	$(BIN)/pytest -raP --show-capture=stdout -m browser
 	$(BIN)/python -m benchmarks.viewer
 
 live: $(STAMP) ## Tests against a real Ollama (`ollama serve`) and Hugging Face (HF_TOKEN)

@@ -115,7 +115,7 @@ def test_the_page_takes_the_system_s_theme_and_another_by_a_button(
     for theme in ("light", "dark"):
         toggle.click()
         expect(toggle).to_have_attribute("aria-label", re.compile(f"Theme: {theme}"))
-        page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+        expect(page.locator("html")).to_have_attribute("data-theme", theme)
         assert is_light(page) is (theme == "light")
     page.reload()
     expect(toggle).to_be_visible()
