@@ -226,6 +226,8 @@ class TestAtATerminal:
             terminal.say("A brief one?\n")
             terminal.until("Short enough.")
             terminal.until("> ")
+            # Python's readline shows the prompt a moment before it listens for signals.
+            time.sleep(0.5)
             terminal.say("\x03")
             terminal.until("hoptrail chat --thread t")
             assert terminal.process.wait(20) == 0
