@@ -140,7 +140,8 @@ def test_a_run_that_is_not_there_or_still_under_way_has_no_fork(
     provider.ollama.fault = Fault("hang", seconds=60)
     body = {"question": QUESTION, "run_id": "long", "stream": True}
     with server.http.stream("POST", "/reasoning/multi-hop", json=body) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # let go of, it would leave the run
+        next(lines)
         told = server.http.post("/runs/long/rerun", json=CHANGE)
         assert (told.status_code, told.json()["error"]["type"]) == (409, "run_busy")
     provider.ollama.fault = None

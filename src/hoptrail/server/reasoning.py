@@ -94,8 +94,13 @@ async def multi_hop(wish: MultiHopRequest, request: Request, serving: Serving) -
     run_id = wish.run_id or new_run_id()
     events = serving.trail.astream(wish.question, run_id=run_id, graph=wish.graph)
     run = serving.runs.start(run_id, events, detach=wish.detach)
-    if wish.stream:
-        return EventStream(run_frames(run), headers={RUN_ID_HEADER: run_id})
+    return await told(run, request, stream=wish.stream)
+
+
+async def told(run: LiveRun, request: Request, *, stream: bool) -> Response:
+    """Give a run's events as they come, or wait for its end and give its answer."""
+    if stream:
+        return EventStream(run_frames(run), headers={RUN_ID_HEADER: run.run_id})
     async with cancelled_when_gone(request):
         trace = await run.result()
     return JSONResponse(answer_of(trace).as_json(), headers=served_by_headers(trace))

@@ -5,23 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
-from hoptrail.answer import answer_of
 from hoptrail.change import Change
 from hoptrail.run import new_run_id
 from hoptrail.server.answer_body import AnswerBody
-from hoptrail.server.event_stream import EventStream
-from hoptrail.server.gone import cancelled_when_gone
 from hoptrail.server.problems import refusals
-from hoptrail.server.reasoning import (
-    RUN_ID,
-    RUN_ID_HEADER,
-    run_frames,
-    served_by_headers,
-    told_as_events,
-)
+from hoptrail.server.reasoning import RUN_ID, told, told_as_events
 from hoptrail.server.routing import router
 from hoptrail.server.runs import RunId
 from hoptrail.server.served import Serving
@@ -79,8 +69,4 @@ async def rerun(run_id: RunId, wish: RerunRequest, request: Request, serving: Se
     new_id = wish.run_id or new_run_id()
     events = serving.trail.astream_rerun(run_id, wish.change, new_run_id=new_id)
     run = serving.runs.start(new_id, events, detach=wish.detach)
-    if wish.stream:
-        return EventStream(run_frames(run), headers={RUN_ID_HEADER: new_id})
-    async with cancelled_when_gone(request):
-        trace = await run.result()
-    return JSONResponse(answer_of(trace).as_json(), headers=served_by_headers(trace))
+    return await told(run, request, stream=wish.stream)
