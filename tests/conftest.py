@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -158,3 +159,9 @@ def provider(_running_provider: LoopbackProvider) -> Iterator[LoopbackProvider]:
     _running_provider.reset()
     yield _running_provider
     assert not _running_provider.unexpected
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as at a terminal: what a shell starts in the background is deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

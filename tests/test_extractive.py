@@ -21,6 +21,7 @@ from hoptrail.providers.extractive.backend import reply_to
 from hoptrail.providers.extractive.candidates import candidates
 from hoptrail.providers.extractive.quantities import quantity, same
 from hoptrail.providers.extractive.reader import read
+from hoptrail.providers.extractive.scenes import mentions
 from hoptrail.providers.extractive.sentences import sentences
 from hoptrail.providers.extractive.statement import stated
 from hoptrail.providers.extractive.words import names
@@ -399,3 +400,8 @@ def test_a_hostile_passage_costs_no_time() -> None:
         step("Where was Giuseppe Verdi born?", evidence({"Giuseppe Verdi": f"Verdi {text}"}))
         reply_to(PlanRequest(question=text[:4000]))
     assert time.perf_counter() - started < 20
+
+
+def test_a_name_without_a_word_is_mentioned_nowhere() -> None:
+    assert not mentions(frozenset({"danube"}), [])
+    assert mentions(frozenset({"danube"}), ["danube"])

@@ -180,6 +180,8 @@ def mentions(stems: frozenset[str], name: Sequence[str]) -> bool:
 
     A common noun at its end does not count alone.
     """
+    if not name:
+        return False
     last = name[-1] in stems and (name[-1] not in _KIND_STEMS or len(name) == 1)
     return last or 2 * sum(word in stems for word in name) > len(name)
 
