@@ -11,7 +11,8 @@ from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.fact import Fact
 from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
-from hoptrail.run import RUN_ID, Parts
+from hoptrail.parts import Parts
+from hoptrail.run import RUN_ID
 from hoptrail.testing import ScriptedChatModel, script
 from hoptrail.trace import StepTrace, Trace
 

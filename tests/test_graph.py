@@ -27,7 +27,8 @@ from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
 from hoptrail.nodes import Question
-from hoptrail.run import RUN_ID, Parts, open_run
+from hoptrail.parts import Parts
+from hoptrail.run import RUN_ID, open_run
 from hoptrail.testing import Asked, ScriptedChatModel, script
 from hoptrail.trace import Trace
 

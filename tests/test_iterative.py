@@ -31,9 +31,9 @@ from hoptrail.events import (
 from hoptrail.iterative import build_iterative
 from hoptrail.journal import Journal
 from hoptrail.nodes import Question
+from hoptrail.parts import Parts
 from hoptrail.request import NextStepRequest, StepRequest
 from hoptrail.router import RoutedChatModel
-from hoptrail.run import Parts
 from hoptrail.testing import Asked, FakeClock, Reply, ScriptedBackend, ScriptedChatModel, script
 from hoptrail.testing import step_reply as found
 from hoptrail.trace import Trace, trace_schema

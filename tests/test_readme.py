@@ -30,7 +30,7 @@ import pytest
 from hoptrail.cli import main
 from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
-from hoptrail.run import Parts
+from hoptrail.parts import Parts
 from hoptrail.testing import ScriptedChatModel, script
 from tests.shell import Output, Shell
 

@@ -23,7 +23,8 @@ from hoptrail.events import Event, PlanFinished, StepFinished, StepPlanned
 from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
-from hoptrail.run import RUN_ID, Parts, open_run
+from hoptrail.parts import Parts
+from hoptrail.run import RUN_ID, open_run
 from hoptrail.testing import Asked, ScriptedChatModel, script, step_reply
 from hoptrail.trace import Trace
 

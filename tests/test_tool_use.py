@@ -22,9 +22,10 @@ from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.graph import build_graph
 from hoptrail.iterative import build_iterative
 from hoptrail.journal import Journal
+from hoptrail.parts import Parts
 from hoptrail.request import PlanRequest, StepRequest, request_of
 from hoptrail.routed import RoutedMessageChunk
-from hoptrail.run import RUN_ID, Parts
+from hoptrail.run import RUN_ID
 from hoptrail.testing import (
     Asked,
     ScriptedChatModel,

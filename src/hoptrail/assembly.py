@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from hoptrail.embeddings import EmbedderChain
     from hoptrail.memory import Memory, ThreadedSqliteStore
     from hoptrail.otlp import SpanWay
+    from hoptrail.parts import Parts, Search
     from hoptrail.router import RoutedChatModel
-    from hoptrail.run import Parts, Search
     from hoptrail.space import Embedder
     from hoptrail.span_export import SpanExport
 
@@ -111,7 +111,7 @@ class Assembly:
     @cached_property
     def parts(self) -> Parts:
         """What the graph is made of."""
-        from hoptrail.run import Parts
+        from hoptrail.parts import Parts
 
         settings, own = self.settings, self.model is None
         model = self.router if self.model is None else self.model

@@ -79,4 +79,8 @@ async def kept_thread(thread_id: str, path: Path) -> AsyncIterator[AsyncSqliteSa
             )
         await saver.conn.commit()
     finally:
-        await saver.conn.close()
+        # A graph that is left writes on for a moment. Closed between a write and its commit, the
+        # file would stay locked for as long as anything holds the cursor of that write.
+        async with saver.lock:
+            await saver.conn.rollback()
+            await saver.conn.close()

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from hoptrail.characters import whole
 from hoptrail.errors import HoptrailError, RetrievalError
 from hoptrail.evidence import Evidence, Passage, Retrieval
+from hoptrail.parts import Parts, Search
 from hoptrail.prompts import passage_line
 from hoptrail.request import EarlierAnswer
-from hoptrail.run import Parts, Search
 from hoptrail.trace import StepTrace
 
 SIMILARITY_FLOOR = 0.35

@@ -29,7 +29,8 @@ from hoptrail.events import StepStarted
 from hoptrail.intent import intent_of
 from hoptrail.memory import Memory
 from hoptrail.nodes import Answered, AnyNode, Route, Tell, named_run, output_of, when_left
-from hoptrail.run import Parts, Run, open_run
+from hoptrail.parts import Parts
+from hoptrail.run import Run, open_run
 from hoptrail.trace import StepTrace
 from hoptrail.turn import Turn
 

@@ -17,7 +17,7 @@ from hoptrail.answer import Answer
 from hoptrail.background import background
 from hoptrail.errors import RetrievalError
 from hoptrail.evidence import Evidence, Retrieval
-from hoptrail.run import Search
+from hoptrail.parts import Search
 from hoptrail.trace import StepTrace, Trace, TracedEvidence
 
 Find = Callable[[str], Coroutine[Any, Any, list[Document]]]  # Any: send and yield types, unused

@@ -25,10 +25,11 @@ from hoptrail.inheritance import given_key, shown_key, step_key
 from hoptrail.journal import Journal
 from hoptrail.lineage import LINEAGE, Lineage, lineage_in
 from hoptrail.next_step import needs_of, next_key
+from hoptrail.parts import Parts, asking
 from hoptrail.plan import Step, bare_pronoun, read_plan, references
 from hoptrail.planning import KeptPlan, plan_key, steps_key
 from hoptrail.revision import revision_key
-from hoptrail.run import Key, Parts, asking, work_key
+from hoptrail.run import Key, work_key
 from hoptrail.synthesis import synthesis_request, written_key
 from hoptrail.trace import Call, StepTrace, Trace
 

@@ -31,9 +31,10 @@ from hoptrail.nodes import (
     steps_so_far,
     when_left,
 )
+from hoptrail.parts import Parts
 from hoptrail.planning import Planning
 from hoptrail.revision import revise_plan, steps_of_round
-from hoptrail.run import Parts, open_run
+from hoptrail.run import open_run
 from hoptrail.solve import solve_steps
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hoptrail.context import steered
-from hoptrail.run import Key, Parts, Run
+from hoptrail.parts import Parts
+from hoptrail.run import Key, Run
 from hoptrail.trace import StepTrace
 
 

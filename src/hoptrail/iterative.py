@@ -31,7 +31,8 @@ from hoptrail.nodes import (
     steps_so_far,
     when_left,
 )
-from hoptrail.run import Parts, Run, open_run
+from hoptrail.parts import Parts
+from hoptrail.run import Run, open_run
 from hoptrail.solve import solve_steps
 
 

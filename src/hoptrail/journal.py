@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import sqlite3
 import time
-import unicodedata
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,39 +26,14 @@ from pydantic import BaseModel, ConfigDict
 
 from hoptrail.characters import whole
 from hoptrail.errors import HoptrailError, RunBusy, RunNotFound, RunOfAnother
+from hoptrail.journal_file import Transaction, folded, open_journal_file
 from hoptrail.secrecy import Secrets
 from hoptrail.trace import RunStatus, Trace, read_trace
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_VERSION = 2
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SCHEMA: dict[int, tuple[str, ...]] = {
-    1: (
-        """CREATE TABLE IF NOT EXISTS runs (
-            run_id TEXT PRIMARY KEY, question TEXT NOT NULL, options TEXT NOT NULL,
-            status TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
-            answer TEXT NOT NULL DEFAULT '', backends TEXT NOT NULL DEFAULT '',
-            degraded INTEGER NOT NULL DEFAULT 0, wall_ms REAL NOT NULL DEFAULT 0,
-            stop_reason TEXT NOT NULL DEFAULT '')""",
-        """CREATE TABLE IF NOT EXISTS entries (
-            run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, key TEXT NOT NULL,
-            value TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (run_id, key)) WITHOUT ROWID""",
-        "CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created)",
-    ),
-    2: (
-        "ALTER TABLE runs ADD COLUMN graph TEXT NOT NULL DEFAULT 'multi-hop'",
-        "ALTER TABLE runs ADD COLUMN parent_run_id TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE runs ADD COLUMN llm_calls INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE runs ADD COLUMN steps INTEGER NOT NULL DEFAULT 0",
-        "UPDATE runs SET graph = coalesce(json_extract(options, '$.graph'), graph)"
-        " WHERE json_valid(options)",
-        "CREATE INDEX running_runs ON runs (status) WHERE status = 'running'",
-    ),
-}
-"""What makes a journal of each version out of one of the version before it."""
-
 RunSort = Literal["newest", "oldest", "slowest", "fastest", "question"]
 _ORDERS: dict[RunSort, str] = {
     "newest": "created DESC, run_id DESC",
@@ -358,74 +331,12 @@ class Journal:
         if self._connection is None:
             for folder in (self.folder / "traces", self.folder / "locks"):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = _connect(self.folder / "journal.db")
+            self._connection = open_journal_file(self.folder / "journal.db")
             self._files.callback(self._connection.close)
         return self._connection
 
-    def _writing(self) -> _Transaction:
-        return _Transaction(self._open())
-
-
-class _Transaction:
-    """``BEGIN IMMEDIATE`` … ``COMMIT``: a plain BEGIN that upgrades ignores the busy time-out."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._connection.execute("BEGIN IMMEDIATE")
-        return self._connection
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._connection.execute("COMMIT")
-        finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # The file exists with its mode before SQLite fills it: questions are private.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.create_function("folded", 1, _folded, deterministic=True)
-    try:
-        _bring_up(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring a journal up to this version: all of it, or nothing.
-
-    Raises:
-        HoptrailError: it was written by a newer Hoptrail.
-    """
-    version = _version(connection)
-    if version < _VERSION:
-        with _Transaction(connection):
-            # Another process may have done it, or more, before this one had its turn.
-            for each in range(_version(connection) + 1, _VERSION + 1):
-                for statement in _SCHEMA[each]:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {each}")
-        version = _version(connection)
-    if version > _VERSION:
-        raise HoptrailError(
-            f"{path} was written by a newer Hoptrail (journal version {version}, this one knows "
-            f"{_VERSION}): upgrade with `pip install -U hoptrail`"
-        )
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
+    def _writing(self) -> Transaction:
+        return Transaction(self._open())
 
 
 def _conditions(wanted: RunFilter) -> tuple[str, list[object]]:
@@ -438,15 +349,11 @@ def _conditions(wanted: RunFilter) -> tuple[str, list[object]]:
         "created >= ?": None if since is None else since.timestamp(),
         "instr(',' || backends || ',', ?)": None if backend is None else f",{whole(backend)},",
         # Not LIKE: it folds the case of ASCII alone, and reads % and _ as patterns.
-        "instr(folded(question), ?)": None if question is None else _folded(whole(question)),
+        "instr(folded(question), ?)": None if question is None else folded(whole(question)),
         "degraded = ?": wanted.get("degraded"),
     }
     given = {condition: value for condition, value in asked.items() if value is not None}
     return " AND ".join(["TRUE", *given]), [*given.values()]
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", text.casefold())
 
 
 def _row(row: sqlite3.Row) -> RunRow:

@@ -5,54 +5,43 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
-from hoptrail.budget import Budget, Ledger
+from hoptrail.budget import Ledger
 from hoptrail.characters import whole
 from hoptrail.errors import (
     BackendRefused,
     BackendUnavailable,
     BudgetExceeded,
-    ChangeImpossible,
     HoptrailError,
 )
 from hoptrail.events import Event, RunFinished, RunStarted
-from hoptrail.evidence import Retrieval
-from hoptrail.fact import Fact
 from hoptrail.journal import Journal
 from hoptrail.lineage import Lineage, lineage_in
+from hoptrail.parts import Parts, asking
 from hoptrail.prompts import PROMPT_VERSION, render
 from hoptrail.reply import read_tool_calls
 from hoptrail.request import Request
-from hoptrail.span_export import Place, SpanExport
+from hoptrail.span_export import Place
 from hoptrail.trace import Attempt, Call, Message, RunStatus, Trace
 
 if TYPE_CHECKING:
     from filelock import FileLock
     from langchain_core.runnables import Runnable
-    from langchain_core.tools import BaseTool
 
 RUN_ID = "hoptrail_run_id"
 """The key of ``config["configurable"]`` that names a run; one begun before is resumed."""
 
-Search = Callable[[str, int], Awaitable[Retrieval]]
-"""Gives the best ``k`` passages for a question."""
-Similarity = Callable[[str, Sequence[str]], Awaitable[Sequence[float]]]
-"""Gives the cosine of a text with each of some others."""
-Recall = Callable[[str, int], Awaitable[Sequence[Fact]]]
-"""Gives the facts of memory nearest to a text, at most ``k``, nearest first."""
-NamedModel = Callable[[str], tuple[BaseChatModel, str]]
-"""Gives the routed model that ``BACKEND:MODEL`` names, and its policy."""
 Key = Callable[..., str]
 """Names a piece of work by its kind and its content; see `work_key`."""
 Purpose = Literal["plan", "revision", "next", "step", "synthesis", "chat"]
@@ -63,43 +52,6 @@ _FINAL = ("synthesis", "chat")
 
 _SAVE_EVERY_SECONDS = 0.25
 _CHARACTERS_PER_TOKEN = 4
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a graph is made of. ``policy`` names the model, or the order of backends.
-
-    ``routed`` is true when the model is Hoptrail's own router: it then takes the seconds that
-    are left, and says on its answers which backend gave them. ``approve`` pauses each run after
-    the plan; ``revisions`` is how often what found nothing may be asked differently. ``tools``
-    may be called by steps; ``recall`` brings facts of memory into their context. ``spans`` takes
-    each run that ends to where OpenTelemetry's spans are collected. ``named_model`` is asked for
-    the model of a fork that has another one.
-    """
-
-    model: BaseChatModel
-    journal: Journal
-    policy: str
-    search: Search | None = None
-    similarity: Similarity | None = None
-    budget: Budget = field(default_factory=Budget)
-    documents: str = ""
-    top_k: int = 5
-    context_tokens: int = 1800
-    revisions: int = 1
-    concurrency: int = 8
-    approve: bool = False
-    tools: tuple[BaseTool, ...] = ()
-    recall: Recall | None = None
-    routed: bool = False
-    gate: Callable[[str], bool] | None = None
-    spans: SpanExport | None = None
-    named_model: NamedModel | None = None
-
-    @property
-    def tool_names(self) -> tuple[str, ...]:
-        """The names of the tools, in their order."""
-        return tuple(tool.name for tool in self.tools)
 
 
 @dataclass(frozen=True)
@@ -419,20 +371,6 @@ def _descend(run: Run, lineage: Lineage) -> None:
             f"what is kept of run {lineage.parent_run_id} was answered from "
             f"{lineage.documents or 'no documents'}, the rest from {trace.documents or 'none'}"
         )
-
-
-def asking(parts: Parts, lineage: Lineage) -> Parts:
-    """Give the parts of a fork: those of any run, unless another model is to be asked.
-
-    Raises:
-        ChangeImpossible: these parts know no other model.
-    """
-    if lineage.model is None:
-        return parts
-    if parts.named_model is None:
-        raise ChangeImpossible(f"this graph cannot ask {lineage.model}: it has a model of its own")
-    model, policy = parts.named_model(lineage.model)
-    return replace(parts, model=model, policy=policy, routed=True)
 
 
 async def _admitted(journal: Journal, trace: Trace) -> tuple[FileLock, dict[str, str]]:

@@ -1,0 +1,44 @@
+"""Canaries: keys that are worth nothing, and every form in which one could get out."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from urllib.parse import quote
+
+CANARIES = {
+    "token": 'hf_c4n4ry/HF+t0ken="Zq7',
+    "ollama_token": 'oll-c4n4ry/OLL+t0ken="Wk3',
+    "api_token": "c4n4ry-D00R-t0ken-Rm9",
+}
+"""A key for each setting that holds one; their odd characters change in every encoding."""
+
+
+def leaks(sink: str | bytes) -> list[str]:
+    """Give which canaries are in a sink, and in what form."""
+    data = sink.encode("utf-8", "surrogatepass") if isinstance(sink, str) else sink
+    return [
+        f"{name}, {form}"
+        for name, key in CANARIES.items()
+        for form, told in _forms(key)
+        if told in data
+    ]
+
+
+def _forms(key: str) -> Iterator[tuple[str, bytes]]:
+    raw = key.encode()
+    yield "raw", raw
+    yield "reversed", raw[::-1]
+    yield "url-encoded", quote(key, safe="").encode()
+    yield "JSON-escaped", json.dumps(key)[1:-1].encode()
+    yield "JSON-escaped twice", json.dumps(json.dumps(key))[3:-3].encode()
+    for shift in range(3):
+        # The letters that do not depend on what stands before and after.
+        encoded = base64.b64encode(b"\0" * shift + raw)
+        start, end = (shift * 8 + 5) // 6, (len(raw) + shift) * 8 // 6
+        yield f"base64, shifted by {shift}", encoded[start:end]
+        yield f"base64url, shifted by {shift}", encoded[start:end].translate(_URL)
+
+
+_URL = bytes.maketrans(b"+/", b"-_")
