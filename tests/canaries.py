@@ -11,8 +11,16 @@ CANARIES = {
     "token": 'hf_c4n4ry/HF+t0ken="Zq7',
     "ollama_token": 'oll-c4n4ry/OLL+t0ken="Wk3',
     "api_token": "c4n4ry-D00R-t0ken-Rm9",
+    "login": "hf_c4n4rySAVED+l0gin/Xb5",
+    "otlp_headers": "c4n4ry.SP4NS.t0ken.Lp2",
+    "proxy": "c4n4ry-PR0XY-p4ss-Ty6",
+    "client": "c4n4ry-CLI3NT-h3ader-Vd8",
+    "cookie": "c4n4ry-C00KIE-v4lue-Nf4",
 }
-"""A key for each setting that holds one; their odd characters change in every encoding."""
+"""A key for each place that holds one; the odd characters of some change in every encoding."""
+
+_HALF = 12
+"""Characters of a key that are still one: enough to find it by, or to guess the rest."""
 
 
 def leaks(sink: str | bytes) -> list[str]:
@@ -26,9 +34,16 @@ def leaks(sink: str | bytes) -> list[str]:
     ]
 
 
+def leaks_in(**sinks: str | bytes) -> dict[str, list[str]]:
+    """Give the leaks of each sink that has any."""
+    return {name: found for name, sink in sinks.items() if (found := leaks(sink))}
+
+
 def _forms(key: str) -> Iterator[tuple[str, bytes]]:
     raw = key.encode()
     yield "raw", raw
+    yield "its beginning", raw[:_HALF]
+    yield "its end", raw[-_HALF:]
     yield "reversed", raw[::-1]
     yield "url-encoded", quote(key, safe="").encode()
     yield "JSON-escaped", json.dumps(key)[1:-1].encode()

@@ -1,5 +1,7 @@
 """The breaker and the retry budget, on a clock of their own."""
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +89,33 @@ def test_one_trial_at_a_time(breaker: Breaker, clock: FakeClock) -> None:
     assert [breaker.admit() for _ in range(100)] == [None] * 100
     breaker.release(trial)
     assert admitted(breaker).is_trial
+
+
+@pytest.mark.promise("one-probe")
+def test_one_trial_whichever_threads_ask() -> None:
+    """One thread looks at the clock while another does: only one of them is admitted."""
+    others: list[Ticket | None] = []
+
+    class Slow(FakeClock):
+        looks = 0
+
+        def __call__(self) -> float:
+            self.looks -= 1
+            if self.looks == 0:
+                threads.append(threading.Thread(target=lambda: others.append(breaker.admit())))
+                threads[0].start()
+                threads[0].join(timeout=0.3)
+            return super().__call__()
+
+    threads: list[threading.Thread] = []
+    slow = Slow()
+    breaker = Breaker(slow)
+    fail(breaker, 5)
+    slow.advance(30)
+    slow.looks = 2  # the second is for when the trial began
+    mine = breaker.admit()
+    threads[0].join()
+    assert [ticket is None for ticket in (mine, others[0])].count(False) == 1
 
 
 def test_a_trial_that_hangs_loses_its_place(breaker: Breaker, clock: FakeClock) -> None:

@@ -6,12 +6,16 @@ import time
 from pathlib import Path
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 
 from hoptrail.checkpoints import kept_thread
 
 pytestmark = pytest.mark.anyio
+
+
+SAID = HumanMessage("I live in Prague.", id="1")
 
 
 class Left(Exception):
@@ -33,7 +37,7 @@ async def test_a_write_under_way_when_a_thread_is_left_is_finished(tmp_path: Pat
             kept = await saver.aput(where, empty_checkpoint(), {}, {})
             await saver.conn.set_trace_callback(slowly)
             # As LangGraph does when a graph is left: it notes why, and nobody waits for it.
-            beside.create_task(saver.aput_writes(kept, [("messages", "said")], "task"))
+            beside.create_task(saver.aput_writes(kept, [("messages", SAID)], "task"))
             await asyncio.to_thread(writing.wait)
             raise Left
 
@@ -44,5 +48,5 @@ async def test_a_write_under_way_when_a_thread_is_left_is_finished(tmp_path: Pat
         await saver.conn.execute("PRAGMA busy_timeout = 100")
         found = await saver.aget_tuple(where)
         assert found is not None
-        assert found.pending_writes == [("task", "messages", "said")]
+        assert found.pending_writes == [("task", "messages", SAID)]
         await saver.aput(where, empty_checkpoint(), {}, {})  # the file is not locked

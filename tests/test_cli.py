@@ -336,6 +336,7 @@ class TestResume:
         assert QUESTION in result.stderr
 
 
+@pytest.mark.promise("signals-leave-runs-resumable")
 class TestInterrupt:
     @pytest.fixture(autouse=True)
     def interruptible(self) -> Iterator[None]:

@@ -28,6 +28,7 @@ from hoptrail.errors import (
     BackendUnavailable,
     InvalidResponse,
     RequestRefused,
+    RequestTooLarge,
     SettingsError,
 )
 from hoptrail.space import CANARY_TEXTS, Vectors, canaries_agree
@@ -232,7 +233,7 @@ async def test_a_broken_answer_raises_or_is_the_answer(
         (Fault("server_error_html"), BackendUnavailable, None),
         (Fault("bad_gateway"), BackendUnavailable, None),
         (Fault("generation"), BackendUnavailable, None),
-        (Fault("too_large"), RequestRefused, None),
+        (Fault("too_large"), RequestTooLarge, None),
         (Fault("detail"), RequestRefused, None),
         (Fault("status", status=405), RequestRefused, None),
         (Fault("no_content"), InvalidResponse, None),

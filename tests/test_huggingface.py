@@ -11,12 +11,14 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from hoptrail.backend import CallLimits, CallOptions, Sampling
 from hoptrail.connections import HttpRefusal
 from hoptrail.errors import (
+    AnswerTooLarge,
     BackendBusy,
     BackendError,
     BackendRefused,
     BackendUnavailable,
     InvalidResponse,
     RequestRefused,
+    RequestTooLarge,
     SettingsError,
 )
 from hoptrail.providers.huggingface import ROUTER, HuggingFaceBackend
@@ -277,7 +279,7 @@ FAILURES: list[tuple[str, type[BackendError]]] = [
     ("gone", BackendRefused),
     ("model_not_supported", BackendRefused),
     ("detail_text", RequestRefused),
-    ("too_large", RequestRefused),
+    ("too_large", RequestTooLarge),
     ("validation", RequestRefused),
     ("no_content", InvalidResponse),
     ("error_body", InvalidResponse),
@@ -289,7 +291,7 @@ FAILURES: list[tuple[str, type[BackendError]]] = [
     ("null", InvalidResponse),
     ("content_null", InvalidResponse),
     ("content_number", InvalidResponse),
-    ("deep_json", InvalidResponse),
+    ("deep_json", AnswerTooLarge),
     ("huge_int", InvalidResponse),
     ("bad_utf8", InvalidResponse),
     ("corrupt_gzip", InvalidResponse),
@@ -300,7 +302,7 @@ FAILURES: list[tuple[str, type[BackendError]]] = [
     ("empty_stream", InvalidResponse),
     ("role_only", InvalidResponse),
     ("bad_line", InvalidResponse),
-    ("giant_line", InvalidResponse),
+    ("giant_line", AnswerTooLarge),
     ("error_event", BackendUnavailable),
 ]
 

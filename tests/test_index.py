@@ -202,7 +202,7 @@ async def test_stats_say_what_there_is(index: Index, place: Path) -> None:
 
 
 async def test_without_an_index_opening_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(RetrievalError, match="no index here; make one with `hoptrail ingest`"):
+    with pytest.raises(RetrievalError, match="no index here; make one with `hoptrail ingest PATH"):
         Index.open(tmp_path)
 
 

@@ -5,10 +5,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from hoptrail.errors import HoptrailError, RunBusy, RunNotFound, TraceUnreadable
 from hoptrail.journal import Journal
@@ -41,6 +43,7 @@ def test_an_admitted_run_keeps_its_question(journal: Journal) -> None:
     assert (journal.run("r1").question, journal.run("r1").options) == ("first", {"a": 1})
 
 
+@pytest.mark.promise("one-owner-per-run")
 def test_a_run_is_worked_on_by_one_at_a_time(journal: Journal) -> None:
     lock = journal.admit("r1", "q", {})
     with pytest.raises(RunBusy, match="r1"):
@@ -61,6 +64,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.promise("one-owner-per-run")
 def test_a_killed_process_leaves_its_work_and_no_lock(journal: Journal) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(journal.folder)], stdout=subprocess.PIPE, text=True
@@ -350,3 +354,45 @@ class TestSecrets:
         journal.admit("r1", said, {}).release()
         journal.save_trace(Trace(run_id="r1", question=said))
         assert journal.trace("r1").question == said
+
+
+@pytest.mark.promise("one-owner-per-run")
+class TestWhoOnlyLooks:
+    """Whoever lists runs asks of each whether its process lives; nobody may lose a run to that."""
+
+    def test_a_run_that_is_looked_at_can_be_taken_up(self, journal: Journal) -> None:
+        journal.admit("r1", "q", {}).release()
+        looking = FileLock(journal.folder / "locks" / "r1.lock", thread_local=False)
+        looking.acquire()
+        with ThreadPoolExecutor(1) as pool:
+            taken = pool.submit(journal.admit, "r1", "q", {})
+            looking.release()
+            taken.result(20).release()
+
+    def test_a_dead_run_is_not_noted_as_interrupted_once_it_was_taken_up_again(
+        self, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal.admit("r1", "q", {}).release()
+        other = Journal(journal.folder)
+        locks = []
+
+        def dead(run_id: str) -> bool:
+            locks.append(other.admit(run_id, "q", {}))
+            return False
+
+        monkeypatch.setattr(journal, "alive", dead)
+        assert journal.run("r1").status == "running"
+        locks[0].release()
+        other.close()
+
+    def test_what_a_killed_process_left_half_written_goes(self, journal: Journal) -> None:
+        lock = journal.admit("r1", "q", {})
+        half = journal.folder / "traces" / "r1.partial"
+        half.write_text('{"run_id": "r', encoding="utf-8")
+        other = Journal(journal.folder)
+        assert other.runs()[0].status == "running"
+        assert half.exists(), "it is being written"
+        lock.release()
+        assert other.runs()[0].status == "interrupted"
+        assert not half.exists()
+        other.close()

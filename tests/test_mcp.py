@@ -349,6 +349,7 @@ def ask_slowly(process: Process, provider: LoopbackProvider) -> None:
     until(lambda: in_the_second_step(provider))
 
 
+@pytest.mark.promise("signals-leave-runs-resumable")
 @pytest.mark.parametrize(
     ("end", "code"),
     [("stdin", 0), (signal.SIGTERM, 130), (signal.SIGINT, 130)],

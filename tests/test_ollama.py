@@ -9,12 +9,14 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from hoptrail.backend import CallLimits, CallOptions, Sampling
 from hoptrail.errors import (
+    AnswerTooLarge,
     BackendBusy,
     BackendError,
     BackendRefused,
     BackendUnavailable,
     InvalidResponse,
     RequestRefused,
+    RequestTooLarge,
     SettingsError,
 )
 from hoptrail.providers.ollama import OllamaBackend, normal_name
@@ -171,7 +173,7 @@ FAILURES: list[tuple[str, type[BackendError]]] = [
     ("no_permission", BackendRefused),
     ("model_missing", BackendRefused),
     ("redirect_off_host", BackendRefused),
-    ("too_large", RequestRefused),
+    ("too_large", RequestTooLarge),
     ("error_body", InvalidResponse),
     ("error_list", InvalidResponse),
     ("truncated_json", InvalidResponse),
@@ -179,14 +181,14 @@ FAILURES: list[tuple[str, type[BackendError]]] = [
     ("empty_body", InvalidResponse),
     ("empty_object", InvalidResponse),
     ("content_number", InvalidResponse),
-    ("deep_json", InvalidResponse),
+    ("deep_json", AnswerTooLarge),
     ("corrupt_gzip", InvalidResponse),
     ("stream_close", BackendUnavailable),
     ("stream_reset", BackendUnavailable),
     ("stream_end", InvalidResponse),
     ("empty_stream", InvalidResponse),
     ("bad_line", InvalidResponse),
-    ("giant_line", InvalidResponse),
+    ("giant_line", AnswerTooLarge),
     ("error_event", InvalidResponse),
 ]
 

@@ -77,7 +77,7 @@ def test_seeds_have_mass_one(mentions: Mentions, data: st.DataObject) -> None:
 @given(mentions_lists)
 def test_what_was_dumped_walks_the_same(mentions: Mentions) -> None:
     graph = PassageGraph.build(mentions, NAMES)
-    again = PassageGraph.restored(graph.dump())
+    again = PassageGraph.restored(graph.dump(), graph.size)
     fused = np.linspace(1, 0, graph.size, dtype=np.float32)
     question = "Does the Vltava reach Bonn?"
     assert again.names == graph.names

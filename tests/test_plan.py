@@ -22,6 +22,7 @@ from hoptrail.plan import (
     ready,
     references,
 )
+from hoptrail.plan_text import ItemStream, tidy
 
 untimed = settings(deadline=None)  # other tests may share the processor
 
@@ -588,3 +589,107 @@ def test_huge_texts_are_read_in_bounded_time(text: str) -> None:
 )
 def test_a_question_names_an_answer_in_whole_words(question: str, answer: str, named: bool) -> None:
     assert mentions(question, answer) is named
+
+
+# Small print: each of these is a place where the reader could be wrong and nothing else would say
+
+
+def test_a_possessive_is_not_doubled_in_either_typography() -> None:
+    assert fill("#1's owner, #1’s owner", {1: "Macy’s"}) == "Macy’s owner, Macy’s owner"
+
+
+def test_a_name_is_not_robbed_of_its_letters() -> None:
+    assert mentions("Who sang for XTC?", "XTC")
+
+
+def test_a_reader_counts_and_limits_as_it_was_told() -> None:
+    reader = PlanReader(MAIN, first_id=4, known=(1,), max_steps=2)
+    early = reader.feed('["4. Who is A?", "5. Who led #4?", "Why #1?"]')
+    assert [step.question for step in early] == ["Who is A?", "Who led #4?"]
+    assert (list(reader.finish().steps), reader.finish().left_out) == (early, 1)
+
+
+def test_in_a_revision_even_the_first_step_comes_after_answers() -> None:
+    text = json.dumps(["Where was #9 born?"])
+    assert read_plan(text, MAIN, first_id=4, known=(1,)).steps[0].question == (
+        "Where was the answer born?"
+    )
+    assert read_plan(text, MAIN).steps[0].question == "Where was number 9 born?"
+
+
+@pytest.mark.parametrize(
+    "question",
+    ['Did "Einstein" say when he was born?', "Did Xavier say when he was born?",
+     "In Finland, did Kekkonen say when he left?"],
+)  # fmt: skip
+def test_a_name_is_seen_behind_quotes_and_after_a_place(question: str) -> None:
+    steps, repairs = repaired(["Who is A?", "Who is B?", question])
+    assert (steps[2][1], repairs) == ([], "")
+
+
+def test_only_a_capital_after_the_first_word_makes_a_number_of_a_reference() -> None:
+    steps, _ = repaired(["Who is A?", "Symphony #9 is by whom?", "Is Apollo #9 a mission?"])
+    assert [question for question, _ in steps[1:]] == [
+        "Symphony the answer is by whom?",
+        "Is Apollo number 9 a mission?",
+    ]
+
+
+def test_thinking_ends_where_it_first_ends() -> None:
+    text = '<think>x</think>["Who is A?", "Who is </think> B?"]'
+    early, plan = streamed(text, range(len(text)))
+    assert [step.question for step in early] == ["Who is A?", "Who is </think> B?"]
+    assert read_plan(text, MAIN) == plan
+    assert list(plan.steps) == early
+
+
+def test_many_short_lines_are_no_long_one() -> None:
+    text = "".join(f"{n}. Who is number {n}?\n" for n in range(1, 400))
+    assert len(ItemStream().feed(text)) == 399
+
+
+def test_numbers_as_keys_are_numbers_of_steps_wherever_they_stand() -> None:
+    plan = {
+        "note": "x",
+        "5": "Who is A?",
+        "9": {"question": "Where was #5 born?"},
+        "12": "Age of #9?",
+    }
+    assert read_plan(json.dumps(plan), MAIN).steps == (
+        Step(id=1, question="Who is A?"),
+        Step(id=2, question="Where was #1 born?", depends_on=(1,)),
+        Step(id=3, question="Age of #2?", depends_on=(2,)),
+    )
+
+
+@pytest.mark.parametrize(("label", "needs"), [(100, (1,)), (999_999, (1,)), (1_000_000, (2,))])
+def test_a_step_is_called_by_a_number_of_up_to_six_digits(
+    label: int, needs: tuple[int, ...]
+) -> None:
+    entries = [{"id": label, "question": "Who is A?"}, {"question": "Who is B?"}]
+    asks = {"question": f"Is it #{label}?"}
+    assert read_plan(json.dumps([*entries, asks]), MAIN).steps[2].depends_on == needs
+
+
+def test_two_bare_questions_are_a_plan_and_nothing_is_wrong_with_it() -> None:
+    plan = read_plan("I would ask\nWho is A?\nWhere was #1 born?", MAIN)
+    assert [step.question for step in plan.steps] == ["Who is A?", "Where was #1 born?"]
+    assert plan.repairs == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [('"Who?",', "Who?"), ("'Who?'", "Who?"), ('""', ""), ("**MaXX**,", "MaXX"),
+     ("MaXX,", "MaXX"), ("a,b ,", "a,b"),
+     ('"Who?', '"Who?'), ("WhoW", "WhoW")],
+)  # fmt: skip
+def test_quotes_emphasis_and_a_last_comma_are_not_part_of_a_question(
+    written: str, read: str
+) -> None:
+    assert tidy(written) == read
+
+
+def test_a_reader_says_at_once_when_it_reads_a_list_of_objects() -> None:
+    reader = PlanReader(MAIN)
+    reader.feed('["Who is A?", {')
+    assert not reader.certain

@@ -13,7 +13,7 @@ from hoptrail import Answer, Budget, Hoptrail, load_settings
 from hoptrail.request import StepRequest, SynthesisRequest
 from hoptrail.testing import Asked, ScriptedChatModel, script, step_reply, tool_calls
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.promise("documents-command-nothing")]
 
 QUESTION = "Where was the composer of Finlandia born?"
 PLAN = ["Who composed Finlandia?", "Where was #1 born?"]

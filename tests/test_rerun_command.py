@@ -187,6 +187,7 @@ def test_a_turn_of_a_conversation_is_refused_before_documents_are_asked_for(
     assert "turn of a conversation" in result.stderr
 
 
+@pytest.mark.promise("signals-leave-runs-resumable")
 def test_an_interrupted_fork_says_how_to_go_on_and_asks_nothing_twice(
     model: LoopbackProvider, docs: str
 ) -> None:

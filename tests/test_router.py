@@ -230,6 +230,59 @@ class TestBench:
         assert told(await model.ainvoke("Q"))["backend"] == "one"
         assert clock.slept == []
 
+    async def test_a_success_from_before_does_not_end_a_pause(self) -> None:
+        """A long answer that ends well takes nothing back of a later Retry-After."""
+        clock = FakeClock()
+        first = one(Reply("a b", token_delay=0.01), BackendBusy("later", backend="one"))
+        model = routed(first, two(), clock=clock)
+        early = asyncio.ensure_future(model.ainvoke("Q"))
+        while not first.calls:  # noqa: ASYNC110 # nothing tells of a call that began
+            await asyncio.sleep(0)
+        await model.ainvoke("Q")
+        assert told(await early)["backend"] == "one"
+        assert told(await model.ainvoke("Q"))["backend"] == "two"
+        assert len(first.calls) == 2
+
+    async def test_who_waited_and_is_sent_away_again_spends_retries(self) -> None:
+        """Asked to come back every second, a call with all the time does not go on for ever."""
+        busy = BackendBusy("later", backend="one", retry_after=1)
+        backend = one(busy)
+        with pytest.raises(AllBackendsFailed):
+            await routed(backend).ainvoke("Q", deadline=300)
+        assert len(backend.calls) == 11
+
+    async def test_a_probe_that_fails_during_an_answer_is_not_believed(self) -> None:
+        """Or the backend would be taken for down for ever: an answer needs no second look."""
+        backend = one(probe_delay=0.05, state="down")
+        standing = Standing(backend, FakeClock())
+        ticket = standing.admit()
+        assert ticket is not None
+        async with asyncio.TaskGroup() as group:
+            probe = group.create_task(standing.availability())
+            await asyncio.sleep(0.01)
+            standing.succeeded(ticket)
+        assert probe.result().up
+        known = standing.known()
+        assert known is not None
+        assert known.up
+
+    async def test_a_wrong_request_costs_the_next_caller_no_probe(self) -> None:
+        clock, backend = FakeClock(), one(RequestRefused("too long", backend="one"), "well")
+        model = routed(backend, clock=clock)
+        with pytest.raises(RequestRefused):
+            await model.ainvoke("Q")
+        await model.ainvoke("Q")
+        assert backend.probes == 1
+
+    async def test_a_deadline_too_short_for_an_answer_blames_nobody(self) -> None:
+        """Five impatient callers do not bench a backend for the patient ones."""
+        backend = one(delay=0.2)
+        model = RoutedChatModel([backend])
+        for _ in range(6):
+            with pytest.raises(AllBackendsFailed):
+                await model.ainvoke("Q", deadline=0.02)
+        assert (await model.ainvoke("Q")).text.strip() == "from one"
+
     async def test_a_short_wait_is_waited_when_nobody_else_is_up(self) -> None:
         """Without a deadline up to ten seconds, no longer."""
         clock = FakeClock()
@@ -261,6 +314,7 @@ class TestBench:
         clock.advance(60)
         assert told(await model.ainvoke("Q"))["backend"] == "one"
 
+    @pytest.mark.promise("one-probe")
     async def test_a_broken_backend_gets_one_trial_whatever_the_crowd(self) -> None:
         """Of a hundred callers at once exactly one tries it; the others are answered."""
         clock = FakeClock()

@@ -409,7 +409,7 @@ async def test_a_budget_spent_before_the_synthesis_is_said_with_what_is_known(
             else script(["a?", "b?"])(asked)
         )
     )
-    output, _ = await run_graph(model, journal, budget=Budget(max_tokens=1000))
+    output, _ = await run_graph(model, journal, budget=Budget(max_tokens=2600))
     assert output["stop_reason"] == "budget:tokens"
     assert output["abstained"]
     assert "No answer was found to: \n" not in output["answer"]

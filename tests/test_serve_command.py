@@ -125,6 +125,7 @@ def wait_for_a_call(provider: LoopbackProvider) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.promise("signals-leave-runs-resumable")
 def test_told_to_stop_it_lets_runs_end_and_takes_no_more(
     provider: LoopbackProvider, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_told_to_stop_it_lets_runs_end_and_takes_no_more(
         assert process.wait(20) == 0
 
 
+@pytest.mark.promise("signals-leave-runs-resumable")
 def test_a_second_interrupt_ends_runs_at_once_and_they_can_be_resumed(
     provider: LoopbackProvider,
 ) -> None:

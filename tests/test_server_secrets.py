@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ from starlette.routing import Route
 
 from hoptrail.journal import Journal
 from tests import two_hops
+from tests.canaries import CANARIES, leaks
 from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply
 from tests.serving import Server, served
+from tests.sinks import keys
 from tests.test_server_clients import wait_for
 
-CANARY = "canary"
-HF_TOKEN = f"hf_{CANARY}0123456789abcdef"
-API_TOKEN = f"{CANARY}-of-the-door"
-HEADERS = {"Authorization": f"Bearer {API_TOKEN}"}
+pytestmark = pytest.mark.promise("secrets-stay-in")
+
+API_TOKEN = CANARIES["api_token"]
+OWN = {"X-Api-Key": CANARIES["client"], "Cookie": f"session={CANARIES['cookie']}"}
+HEADERS = {"Authorization": f"Bearer {API_TOKEN}", **OWN}
 QUERY = {"user": "anna"}
 
 
@@ -27,10 +31,19 @@ def echo(request: ChatRequest) -> Reply:
     raise RuntimeError(f"bad key {request.headers['authorization']}")
 
 
+def tell(request: ChatRequest) -> Reply:
+    """Answer as a model that says the key, in the middle of an answer and word by word."""
+    right = two_hops.respond(request)
+    key = request.headers["authorization"].removeprefix("Bearer ")
+    said = right.text if request.schema else f"{right.text} By the way: {key}."
+    return replace(right, text=said.replace("Prague", f"Prague ({key}) {key}"))
+
+
 FAULTS: dict[str, Fault | None] = {
     "healthy": None,
     "echo": None,
-    "401": Fault("bad_token"),
+    "told": None,
+    "401": Fault("bad_token", echo=True),
     "402": Fault("out_of_credit"),
     "500": Fault("server_error_html"),
     "loading": Fault("loading"),
@@ -47,12 +60,11 @@ def server(
 ) -> Iterator[Server]:
     """A server whose Hugging Face fails in one way; nobody else is asked."""
     side = provider.huggingface
-    side.respond = echo if request.param == "echo" else two_hops.respond
+    side.respond = {"echo": echo, "told": tell}.get(request.param, two_hops.respond)
     side.fault = side.embed_fault = FAULTS[request.param]
     docs = two_hops.write_documents(tmp_path / "docs")
     flags: dict[str, Any] = {
-        "token": HF_TOKEN,
-        "api_token": API_TOKEN,
+        **keys(),
         "backends": "huggingface",
         "embedders": "huggingface",
         "deadline": 1.0,
@@ -95,7 +107,7 @@ def answers(server: Server) -> Iterator[httpx.Response]:
     """Ask everything rightly, without the token, with another one, and with a broken body."""
     for method, path, body in examples(server):
         for token in (API_TOKEN, f"{API_TOKEN}x", "x"):
-            headers = {"Authorization": f"Bearer {token}"}
+            headers = {**OWN, "Authorization": f"Bearer {token}"}
             yield server.http.request(method, path, params=QUERY, json=body, headers=headers)
         broken = {**HEADERS, "Content-Type": "application/json"}
         yield server.http.request(method, path, content=b"{", headers=broken)
@@ -122,5 +134,5 @@ def test_keys_are_nowhere_but_in_requests(
     out, err = capfd.readouterr()
     kept = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert kept
-    assert CANARY not in "".join([*told, fault.text, out, err, caplog.text])
-    assert not any(CANARY.encode() in content for content in kept)
+    assert not leaks("".join([*told, fault.text, out, err, caplog.text]))
+    assert not leaks(b"".join(kept))

@@ -48,7 +48,7 @@ def test_a_question_without_known_words_finds_nothing(question: str) -> None:
 
 def test_no_passages_are_an_index_too() -> None:
     assert WordIndex.build([]).scores("river").shape == (0,)
-    assert WordIndex.restored(WordIndex.build([]).dump()).scores("river").shape == (0,)
+    assert WordIndex.restored(WordIndex.build([]).dump(), 0).scores("river").shape == (0,)
 
 
 letters = st.text(alphabet="abcde ", max_size=30)
@@ -58,7 +58,7 @@ letters = st.text(alphabet="abcde ", max_size=30)
 def test_what_was_dumped_scores_the_same(texts: list[str], question: str) -> None:
     built = WordIndex.build(texts)
     scores = built.scores(question)
-    assert np.array_equal(WordIndex.restored(built.dump()).scores(question), scores)
+    assert np.array_equal(WordIndex.restored(built.dump(), len(texts)).scores(question), scores)
     assert scores.shape == (len(texts),)
     known = stems(words(question)).values()
     for score, text in zip(scores, texts, strict=True):

@@ -126,6 +126,8 @@ class Assembly:
             documents=_listed(path.absolute() for path in self._places()),
             top_k=settings.top_k,
             context_tokens=settings.context_tokens,
+            # A quarter of the window is left to the answer.
+            prompt_tokens=max(3 * settings.num_ctx // 4, settings.context_tokens),
             revisions=settings.revisions,
             concurrency=settings.concurrency,
             approve=self.approve,
@@ -135,6 +137,7 @@ class Assembly:
             routed=own,
             named_model=self.named_model,
             spans=self.spans,
+            secrets=settings.secrets,
         )
 
     def named_model(self, name: str) -> tuple[RoutedChatModel, str]:

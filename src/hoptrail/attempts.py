@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from types import TracebackType
 
+import httpx
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
@@ -17,21 +19,25 @@ from hoptrail.backend import Backend, CallOptions
 from hoptrail.breaker import RetryBudget, Ticket
 from hoptrail.errors import (
     AllBackendsFailed,
+    BackendBusy,
     BackendError,
     BackendRefused,
     BackendUnavailable,
     HoptrailError,
     NoBackend,
 )
+from hoptrail.expense import RUNNING
 from hoptrail.routed import RoutedMessageChunk
 from hoptrail.standing import Standing, first_up
 from hoptrail.time_limit import TimeLimit
+from hoptrail.tokens import WEIGHT_OF_TOKEN, estimated_tokens, weight
 from hoptrail.trace import Attempt
 
 JITTER_SECONDS = 0.2
 """A second try on the same backend comes after half of this, and up to as much again."""
 QUICK_SECONDS = 2.0
-"""A failure that came sooner is worth a second try at once; a later one only as a last resort."""
+"""A failure that came sooner is worth a second try at once; a later one only as a last resort.
+A backend that a call's own deadline left less than this to speak is not blamed for its silence."""
 PATIENCE_SECONDS = 10.0
 """What a call without a deadline waits for a backend that asked to come back later."""
 
@@ -57,7 +63,7 @@ class Call:
         self._sleep = sleep
         self._started = clock()
         self._ends = math.inf if deadline is None else self._started + deadline
-        self._patience = PATIENCE_SECONDS
+        self._patience = PATIENCE_SECONDS if deadline is None else math.inf
         self._failures: dict[Standing, BackendError] = {}
         self._causes: list[BackendError] = []
         self._out: set[Standing] = set()
@@ -82,12 +88,12 @@ class Call:
         """
         if again := self._again:
             self._again = None
-            await self._sleep(JITTER_SECONDS * random.uniform(0.5, 1.0))
+            jitter = JITTER_SECONDS * random.uniform(0.5, 1.0)
+            await self._sleep(min(jitter, self.seconds_left()))
             if turn := self._turn(again):
                 return turn
         while self.seconds_left() > 0:
-            fresh = [each for each in self._standings if each not in self._out and not each.pause()]
-            standing = await first_up(fresh) or self._as_last_resort()
+            standing = await self._first_up() or self._next_last_resort()
             if standing is None:
                 if not await self._waited():
                     break
@@ -102,18 +108,20 @@ class Call:
     def failed(self, turn: Turn, error: BackendError) -> bool:
         """Note that a turn failed; say whether another may follow."""
         standing, backend = turn.standing, turn.standing.backend
-        again = error.retry_same and standing not in self._failures
+        again = error.retry_same and not backend.degraded and standing not in self._failures
         self._failures[standing] = error
         self._causes.append(error)
         self._out.add(standing)
-        if backend.degraded:
-            # The built-in refuses what it was not made for; that says nothing of the next call.
-            standing.release(turn.ticket)
-            return True
-        standing.failed(turn.ticket, error)
         if turn.shown:
             self._void = turn
-        if not error.fail_over or (turn.shown and not self.may_restart):
+        if backend.degraded or turn.cut_short:
+            # The built-in refuses what it was not made for, and who had no time to answer may
+            # be well: that says nothing of the next call.
+            standing.release(turn.ticket)
+        else:
+            standing.failed(turn.ticket, error)
+        may_follow = error.fail_over or backend.degraded
+        if not may_follow or (turn.shown and not self.may_restart):
             error.attempts = self._dumped()
             return False
         if again and standing.pause() is None:
@@ -134,17 +142,30 @@ class Call:
     def _plan_another_try(self, standing: Standing, turn: Turn) -> None:
         if turn.attempt.ms > QUICK_SECONDS * 1000:
             self._last_resort.append(standing)
-        elif self._retries.spend():
+        elif self._retries.left:
             self._again = standing
 
-    def _as_last_resort(self) -> Standing | None:
-        while self._last_resort:
-            standing = self._last_resort.pop(0)
-            if standing.pause() is None and self._retries.spend():
-                return standing
-        return None
+    def _next_last_resort(self) -> Standing | None:
+        return self._last_resort.pop(0) if self._last_resort else None
+
+    async def _first_up(self) -> Standing | None:
+        paused = {each for each in self._standings if each.pause()}
+        # After its pause a backend may be asked anew.
+        self._out -= paused
+        fresh = [each for each in self._standings if each not in self._out | paused]
+        left = self.seconds_left()
+        try:
+            async with asyncio.timeout(None if left == math.inf else left):
+                return await first_up(fresh)
+        except TimeoutError:
+            raise self._failed_for_good() from None
 
     def _turn(self, standing: Standing) -> Turn | None:
+        if self.seconds_left() <= 0 or standing.pause():
+            return None
+        if standing in self._failures and not self._retries.spend():
+            self._out.add(standing)
+            return None
         ticket = standing.admit()
         if ticket is None:
             return None
@@ -163,19 +184,18 @@ class Call:
 
     async def _waited(self) -> bool:
         """Wait for the backend that is back first; say whether that was worth it."""
-        pauses = [(each, pause) for each in self._standings if (pause := each.pause())]
-        if not pauses:
+        has_deadline = self._ends < math.inf
+        waits = [
+            pause.seconds
+            for each in self._standings
+            if each not in self._out and (pause := each.comes_back())
+            if has_deadline or pause.soon
+        ]
+        seconds = min(waits, default=math.inf)
+        if seconds >= self.seconds_left() or seconds > self._patience:
             return False
-        standing, pause = min(pauses, key=lambda paused: paused[1].seconds)
-        if pause.seconds >= self.seconds_left():
-            return False
-        if self._ends == math.inf:
-            self._patience -= pause.seconds
-            if not pause.soon or self._patience < 0:
-                return False
-        await self._sleep(pause.seconds)
-        if standing.pause() is None:
-            self._out.discard(standing)
+        self._patience -= seconds
+        await self._sleep(seconds)
         return True
 
     def _reason(self, chosen: Standing) -> str:
@@ -213,10 +233,10 @@ class Call:
                 backend=backend.name,
                 model=backend.model,
                 status=pause.status,
-                retry_after=pause.seconds if pause.soon else None,
+                retry_after=None if pause.kind is BackendRefused else pause.seconds,
                 fix=pause.fix,
             )
-        kind = BackendUnavailable if known is None or known.state == "down" else BackendRefused
+        kind = _KINDS.get(known.state if known else "down", BackendRefused)
         fix = known.fix if known else ""
         why += f" ({fix})" if fix else ""
         status = HTTPStatus.NOT_FOUND if known and known.state == "model_missing" else None
@@ -229,7 +249,8 @@ class Call:
 class Turn:
     """One attempt: a ``with`` block around it settles what its end means.
 
-    ``restart`` says, when text was shown before, whose text is void and why.
+    ``restart`` says, when text was shown before, whose text is void and why. ``cut_short`` says
+    that the call's deadline left the backend no time: it is not to blame.
     """
 
     def __init__(
@@ -245,12 +266,13 @@ class Turn:
         self.ticket = ticket
         self.restart = restart
         self.shown = False
+        self.cut_short = False
         self.attempt = Attempt(
             backend=backend.name,
             server=backend.server,
             model=backend.model,
             reason=reason,
-            outcome=_RUNNING,
+            outcome=RUNNING,
             started_ms=call.now_ms(),
         )
         call.attempts.append(self.attempt)
@@ -258,11 +280,15 @@ class Turn:
         self._told: dict[str, object] = {}
         self._usage: UsageMetadata | None = None
         self._heard = False
+        self._asked: list[str] = []
+        self._written = 0
+        self._waited_ms = 0.0
 
     async def pieces(
         self, messages: Sequence[BaseMessage], options: CallOptions
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         """Give the pieces of the answer; what is not text is kept for `last`."""
+        self._asked = [str(message.text) for message in messages]
         async with _closing(self.standing.backend.stream(messages, options)) as stream:
             while (chunk := await self._next(stream)) is not None:
                 if self._shows(chunk):
@@ -293,9 +319,12 @@ class Turn:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        if error is None or self.attempt.outcome != _RUNNING:
+        if error is None or self.attempt.outcome != RUNNING:
             return False
         self._settle(type(error).__name__, detail=str(error))
+        if self._asked and _may_have_cost(error):
+            self.attempt.input_tokens = 1 + estimated_tokens(*self._asked)
+            self.attempt.output_tokens = self._written // WEIGHT_OF_TOKEN
         if isinstance(error, BackendError):
             return self._call.failed(self, error)
         # Cancelled, or left early by the reader: no verdict on the backend.
@@ -303,21 +332,24 @@ class Turn:
         return False
 
     async def _next(self, stream: AsyncIterator[ChatGenerationChunk]) -> ChatGenerationChunk | None:
-        limits, backend = self.standing.backend.limits, self.standing.backend
-        spent = (self._call.now_ms() - self.attempt.started_ms) / 1000
-        limit = min(
-            limits.idle if self._heard else limits.first_token,
-            limits.total - spent,
-            self._call.seconds_left(),
-        )
+        backend, limits = self.standing.backend, self.standing.backend.limits
+        its_own = limits.idle if self._heard else limits.first_token
+        allowed = min(its_own, limits.total - self._waited_ms / 1000)
+        left = self._call.seconds_left()
+        limit = max(min(allowed, left), 0.0)
+        began = self._call.now_ms()
         try:
+            if left <= 0 and not self._heard:
+                raise TimeoutError  # a reader who took the time must not have a call begin
             # One limit per piece: a limit must not be open while the reader has the piece.
             async with TimeLimit(limit):
                 chunk = await anext(stream, None)
         except TimeoutError as error:
+            self.cut_short = left < min(allowed, QUICK_SECONDS)
             waited = "between two tokens" if self._heard else "for the first token"
             message = f"no answer in time: waited {limit:.1f} s {waited}"
             raise BackendUnavailable(message, backend=backend.name, model=backend.model) from error
+        self._waited_ms += self._call.now_ms() - began
         self._heard = True
         return chunk
 
@@ -335,6 +367,7 @@ class Turn:
             message.usage_metadata = None
         if message.chunk_position:
             message.chunk_position = None
+        self._written += weight(str(message.content))
         shows = bool(message.content or message.tool_call_chunks or message.additional_kwargs)
         if shows and self.attempt.first_token_ms is None:
             self.attempt.first_token_ms = self._call.now_ms()
@@ -347,7 +380,8 @@ class Turn:
         attempt.model = str(model) if model else self.standing.backend.model
 
 
-_RUNNING = "running"
+_KINDS: dict[str, type[BackendError]] = {"down": BackendUnavailable, "loading": BackendBusy}
+"""What a backend failed with that a probe found in this state; in others it is refused."""
 
 
 @asynccontextmanager
@@ -360,6 +394,12 @@ async def _closing(
     finally:
         if isinstance(stream, AsyncGenerator):
             await stream.aclose()
+
+
+def _may_have_cost(error: BaseException) -> bool:
+    """Say whether a model may have worked on what was asked, though the attempt failed so."""
+    refused = isinstance(error, BackendError) and (error.status or 0) >= HTTPStatus.BAD_REQUEST
+    return not (refused or isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout))
 
 
 def _name(backend: Backend) -> str:

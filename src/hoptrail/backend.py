@@ -40,7 +40,8 @@ class CallOptions(BaseModel):
 
     ``output_schema`` constrains the output where the backend can; ``tools`` are in OpenAI form,
     ``tool_choice`` is ``auto``, ``required``, ``none`` or a tool's name, where the backend
-    knows it.
+    knows it. ``max_tokens`` replaces the backend's own limit on what is written; the
+    ``output_budget`` is never exceeded, whatever else allows more.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -51,6 +52,13 @@ class CallOptions(BaseModel):
     stop: tuple[str, ...] | None = None
     tools: tuple[dict[str, object], ...] = ()
     tool_choice: str | None = None
+    output_budget: int | None = None
+
+    def most_output(self, own: int | None) -> int | None:
+        """Give how many tokens may be written, where the backend's ``own`` limit is this."""
+        wished = own if self.max_tokens is None else self.max_tokens
+        limits = [each for each in (wished, self.output_budget) if each is not None]
+        return min(limits, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Breaker:
     minute, *open* it: for 30 s, and twice as long each time (at most 300 s) that the single
     trial call, which then decides, fails. A trial that is cancelled gives its place back, one
     that hangs loses it after ``trial_seconds``. Results of calls from before the last change
-    of state are ignored. ``clock`` gives monotonic seconds.
+    of state are ignored. ``clock`` gives monotonic seconds. Threads may share it: each event
+    loop of a process asks the same backends.
     """
 
     failures_in_a_row = 5
@@ -35,6 +37,7 @@ class Breaker:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._lock = threading.RLock()
         self._period = 0
         self._results: deque[tuple[float, bool]] = deque()
         self._in_a_row = 0
@@ -58,38 +61,43 @@ class Breaker:
 
     def admit(self) -> Ticket | None:
         """Take a ticket for one call, or None when it must not be made now."""
-        if self.wait() > 0:
-            return None
-        ticket = Ticket(self._period, is_trial=self.is_open)
-        if ticket.is_trial:
-            self._trial = ticket
-            self._trial_ends = self._clock() + self.trial_seconds
-        return ticket
+        with self._lock:
+            if self.wait() > 0:
+                return None
+            ticket = Ticket(self._period, is_trial=self.is_open)
+            if ticket.is_trial:
+                self._trial = ticket
+                self._trial_ends = self._clock() + self.trial_seconds
+            return ticket
 
     def succeeded(self, ticket: Ticket) -> None:
         """Record that the call was answered."""
-        if ticket.is_trial:
+        with self._lock:
             if ticket is self._trial:
                 self._close()
-        elif ticket.period == self._period:
-            self._in_a_row = 0
-            self._remember(True)
+            elif self._counts(ticket):
+                self._in_a_row = 0
+                self._remember(True)
 
     def failed(self, ticket: Ticket) -> None:
         """Record that the call failed through the backend's fault."""
-        if ticket.is_trial:
+        with self._lock:
             if ticket is self._trial:
                 self._open()
-        elif ticket.period == self._period:
-            self._in_a_row += 1
-            self._remember(False)
-            if self._is_failing():
-                self._open()
+            elif self._counts(ticket):
+                self._in_a_row += 1
+                self._remember(False)
+                if self._is_failing():
+                    self._open()
 
     def release(self, ticket: Ticket) -> None:
         """Give a ticket back without a verdict: cancelled, or not the backend's fault."""
-        if ticket is self._trial:
-            self._trial = None
+        with self._lock:
+            if ticket is self._trial:
+                self._trial = None
+
+    def _counts(self, ticket: Ticket) -> bool:
+        return not ticket.is_trial and ticket.period == self._period
 
     def _remember(self, ok: bool) -> None:
         now = self._clock()
@@ -121,21 +129,29 @@ class Breaker:
 
 
 class RetryBudget:
-    """A share of retries: each request earns a tenth of one, at most ten are saved up."""
+    """A share of retries: ten requests earn one, at most ten are saved up."""
 
-    per_request = 0.1
-    most = 10.0
+    requests_a_retry = 10
+    most = 10
 
     def __init__(self) -> None:
-        self._saved = self.most
+        self._lock = threading.RLock()
+        self._requests = self.most * self.requests_a_retry
+
+    @property
+    def left(self) -> int:
+        """The retries that are left."""
+        return self._requests // self.requests_a_retry
 
     def earn(self) -> None:
         """Count a request."""
-        self._saved = min(self._saved + self.per_request, self.most)
+        with self._lock:
+            self._requests = min(self._requests + 1, self.most * self.requests_a_retry)
 
     def spend(self) -> bool:
         """Take one retry, or say that none is left."""
-        if self._saved < 1.0:
-            return False
-        self._saved -= 1.0
-        return True
+        with self._lock:
+            if not self.left:
+                return False
+            self._requests -= self.requests_a_retry
+            return True

@@ -13,6 +13,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)\]]*\s+(?=[\"“‘(\[]?[A-Z0-9
 _HEADING = re.compile(r"^#.*$", re.MULTILINE)
 _BLOCK_END = re.compile(r"\n\s*\n")
 _LONGEST_QUOTE = 300
+_LONGEST_FOUND = 1000
+"""Characters: a longer answer stands in no passage word for word, and would be slow to look for."""
 
 
 def citations_for(
@@ -50,7 +52,7 @@ def _cite(item: Evidence, answer: str, step: int) -> Citation:
 
 
 def _containing(answer: str, evidence: Iterable[Evidence]) -> list[int]:
-    if not answer:
+    if not 0 < len(answer) <= _LONGEST_FOUND:
         return []
     wanted = whole_words(answer)
     return [
@@ -61,11 +63,12 @@ def _containing(answer: str, evidence: Iterable[Evidence]) -> list[int]:
 
 
 def _quote(text: str, answer: str) -> str:
-    words = set(re.findall(r"\w+", answer.casefold()))
+    wanted = answer.casefold()
+    words = set(re.findall(r"\w+", wanted))
 
     def nearness(sentence: str) -> tuple[bool, int]:
         folded = sentence.casefold()
-        return answer.casefold() in folded, len(words & set(re.findall(r"\w+", folded)))
+        return wanted in folded, len(words.intersection(re.findall(r"\w+", folded)))
 
     return max(_sentences(text), key=nearness, default="")[:_LONGEST_QUOTE]
 

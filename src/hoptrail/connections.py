@@ -103,6 +103,8 @@ async def refuse(response: httpx.Response) -> None:
     finally:
         await response.aclose()
     text = bytes(body[:MAX_REFUSAL]).decode("utf-8", "replace")
+    if len(body) > MAX_REFUSAL:  # half a key could be its last word
+        text = text.rsplit(None, 1)[0]
     raise HttpRefusal(response.status_code, response.headers, text)
 
 

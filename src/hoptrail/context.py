@@ -10,8 +10,10 @@ from hoptrail.characters import whole
 from hoptrail.errors import HoptrailError, RetrievalError
 from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.parts import Parts, Search
-from hoptrail.prompts import passage_line
 from hoptrail.request import EarlierAnswer
+from hoptrail.room import best_within
+from hoptrail.secrecy import Secrets
+from hoptrail.tokens import WEIGHT_OF_TOKEN, cut, weight
 from hoptrail.trace import StepTrace
 
 SIMILARITY_FLOOR = 0.35
@@ -22,9 +24,8 @@ MOST_SIMILAR_ANSWERS = 2
 MOST_FACTS = 3
 EARLIER_SHARE = 0.25
 """Largest share of the token budget that answers not referred to, and facts, may take."""
-_CHARACTERS_PER_TOKEN = 4
 _SHORTEST_CUT = 800
-"""Characters that the best passage gets even where earlier answers fill the budget."""
+"""The weight that the best passage gets even where earlier answers fill the budget."""
 _TEXTS = ("id", "text", "title", "source")
 
 
@@ -55,11 +56,17 @@ async def gather_context(
         _search(parts, asked, k), _similar(parts, asked, others), _recalled(parts, asked)
     )
     near = _within_share([*similar, *recalled], parts.context_tokens)
-    earlier = (*(_earlier(step, "reference") for step in needed), *near)
-    spent = sum(len(known.question) + len(known.answer) for known in earlier)
-    room = max(0, parts.context_tokens * _CHARACTERS_PER_TOKEN - spent)
-    evidence = _within(retrieval.evidence, room)
+    whole_room = parts.context_tokens * WEIGHT_OF_TOKEN
+    named = [_earlier(step, "reference") for step in needed]
+    earlier = (*_shortened(named, whole_room), *near)
+    room = max(0, whole_room - sum(map(_weight, earlier)))
+    evidence = best_within(retrieval.evidence, room, _SHORTEST_CUT)
     warnings = [*retrieval.warnings, *unmatched, *unasked]
+    if earlier[: len(named)] != tuple(named):
+        warnings.append(
+            "the answers it refers to were cut: the step's context is limited to "
+            f"{parts.context_tokens} tokens"
+        )
     if evidence != retrieval.evidence:
         warnings.append(
             f"{len(retrieval.evidence) - len(evidence)} of {len(retrieval.evidence)} passages "
@@ -103,8 +110,9 @@ async def _search(parts: Parts, asked: str, k: int) -> Retrieval:
         raise
     except Exception as error:
         # A caller's search may raise anything; it is the failure of this one step.
-        raise RetrievalError(f"the search failed: {type(error).__name__}: {error}") from error
-    return found.model_copy(update={"evidence": tuple(map(_whole, found.evidence))})
+        raise RetrievalError(f"the search failed: {_why(error, parts)}") from error
+    clean = tuple(_clean(item, parts.secrets) for item in found.evidence)
+    return found.model_copy(update={"evidence": clean})
 
 
 async def _similar(
@@ -116,7 +124,7 @@ async def _similar(
         cosines = await parts.similarity(asked, [f"{step.asked} {step.answer}" for step in others])
         nearest = sorted(zip(cosines, others, strict=True), key=lambda pair: -pair[0])
     except Exception as error:  # noqa: BLE001 # a caller's embeddings may raise anything
-        return (), (f"earlier answers were not compared: {type(error).__name__}: {error}",)
+        return (), (f"earlier answers were not compared: {_why(error, parts)}",)
     return tuple(
         _earlier(step, "similar", round(float(cosine), 4))
         for cosine, step in nearest[:MOST_SIMILAR_ANSWERS]
@@ -130,13 +138,13 @@ async def _recalled(parts: Parts, asked: str) -> tuple[tuple[EarlierAnswer, ...]
     try:
         facts = await parts.recall(asked, MOST_FACTS)
     except Exception as error:  # noqa: BLE001 # a caller's store or embeddings may raise anything
-        return (), (f"memory was not asked: {type(error).__name__}: {error}",)
+        return (), (f"memory was not asked: {_why(error, parts)}",)
     return tuple(
         EarlierAnswer(
             id=0,
             question="",
             # On one line: a fact must not be able to open a line of the prompt's own.
-            answer=" ".join(whole(fact.text).split()),
+            answer=" ".join(parts.secrets.hide(whole(fact.text)).split()),
             reason="memory",
             similarity=fact.similarity,
         )
@@ -144,14 +152,35 @@ async def _recalled(parts: Parts, asked: str) -> tuple[tuple[EarlierAnswer, ...]
     ), ()
 
 
+def _why(error: Exception, parts: Parts) -> str:
+    return parts.secrets.hide(f"{type(error).__name__}: {error}")
+
+
 def _within_share(known: Sequence[EarlierAnswer], context_tokens: int) -> list[EarlierAnswer]:
-    kept, room = [], EARLIER_SHARE * context_tokens * _CHARACTERS_PER_TOKEN
+    kept, room = [], EARLIER_SHARE * context_tokens * WEIGHT_OF_TOKEN
     for each in known:
-        size = len(each.question) + len(each.answer)
+        size = _weight(each)
         if size <= room:
             room -= size
             kept.append(each)
     return kept
+
+
+def _shortened(known: Sequence[EarlierAnswer], room: int) -> list[EarlierAnswer]:
+    """Give answers that have to be told, cut alike where they would take more than all the room."""
+    if sum(map(_weight, known)) <= room:
+        return list(known)
+    share = room // (2 * len(known))
+    return [
+        each.model_copy(
+            update={"question": cut(each.question, share), "answer": cut(each.answer, share)}
+        )
+        for each in known
+    ]
+
+
+def _weight(known: EarlierAnswer) -> int:
+    return weight(known.question) + weight(known.answer)
 
 
 def _earlier(step: StepTrace, reason: str, similarity: float | None = None) -> EarlierAnswer:
@@ -166,28 +195,9 @@ def _earlier(step: StepTrace, reason: str, similarity: float | None = None) -> E
     )
 
 
-def _within(evidence: Sequence[Evidence], characters: int) -> tuple[Evidence, ...]:
-    kept: list[Evidence] = []
-    for item in evidence:
-        size = len(passage_line(item))
-        if size > characters:
-            # A step without any passage could only abstain: the best one goes in, cut.
-            return tuple(kept) or (_cut(item, max(characters, _SHORTEST_CUT)),)
-        characters -= size
-        kept.append(item)
-    return tuple(kept)
-
-
-def _cut(item: Evidence, characters: int) -> Evidence:
+def _clean(item: Evidence, secrets: Secrets) -> Evidence:
     passage = item.passage
-    text = passage.text[:characters]
-    short = passage.model_copy(update={"text": text, "end": passage.start + len(text)})
-    return item if text == passage.text else item.model_copy(update={"passage": short})
-
-
-def _whole(item: Evidence) -> Evidence:
-    passage = item.passage
-    texts = {name: whole(getattr(passage, name)) for name in _TEXTS}
+    texts = {name: secrets.hide(whole(getattr(passage, name))) for name in _TEXTS}
     if all(texts[name] is getattr(passage, name) for name in _TEXTS):
         return item
     return item.model_copy(update={"passage": passage.model_copy(update=texts)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -86,5 +87,5 @@ class Corpus:
 
 
 def _folder(home: Path, docs: Sequence[Path]) -> Path:
-    address = hashlib.sha256("\n".join(map(str, docs)).encode()).hexdigest()[:16]
+    address = hashlib.sha256(b"\n".join(map(os.fsencode, docs))).hexdigest()[:16]
     return home / "indexes" / address

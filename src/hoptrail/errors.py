@@ -8,7 +8,9 @@ HoptrailError
 │   ├── BackendBusy          asked to come back later (.retry_after seconds)
 │   ├── BackendRefused       key, credit or model: wrong until someone changes it
 │   ├── RequestRefused       this very request is wrong: asking again cannot help
+│   │   └── RequestTooLarge  too much for this backend: another may take it
 │   └── InvalidResponse      it answered, but not with a complete, readable answer
+│       └── AnswerTooLarge   more, or deeper, than any answer is
 ├── AllBackendsFailed        every backend that was asked failed (.causes, in order)
 ├── NoBackend                nothing is configured that could answer what was asked
 ├── BudgetExceeded           steps, calls, tokens or the deadline are spent (.limit)
@@ -27,6 +29,7 @@ HoptrailError
 ├── TooManyRuns              as many runs as may are under way (.retry_after seconds)
 ├── ShuttingDown             this server takes no more runs
 ├── TraceUnreadable          the trace is damaged or of a newer version
+├── StorageFailed            a file that Hoptrail keeps could not be read or written
 └── ExportFailed             nobody took the spans of a run
 
 Errors rise. None of them ever travels as the text of an answer.
@@ -125,10 +128,22 @@ class RequestRefused(BackendError):
     counts_for_breaker = False
 
 
+class RequestTooLarge(RequestRefused):
+    """The request is too much for this backend; another may have room for it."""
+
+    fail_over = True
+
+
 class InvalidResponse(BackendError):
     """The backend answered, but not with a complete, readable answer."""
 
     retry_same = True
+
+
+class AnswerTooLarge(InvalidResponse):
+    """More, or more deeply nested, than any answer is; to ask again would bring as much."""
+
+    retry_same = False
 
 
 class AllBackendsFailed(HoptrailError):
@@ -244,6 +259,10 @@ class ShuttingDown(HoptrailError):
 
 class TraceUnreadable(HoptrailError):
     """The trace is damaged, or was written by a newer version."""
+
+
+class StorageFailed(HoptrailError):
+    """A file that Hoptrail keeps could not be read or written: names it, and what is wrong."""
 
 
 class ExportFailed(HoptrailError):

@@ -71,7 +71,7 @@ async def fork_run(
     )
     question = change.question if change.is_new_question and change.question else parent.question
     policy = asking(parts, lineage).policy
-    seeds = _Seeds(parent, change, partial(work_key, question, policy), parts.tool_names).all()
+    seeds = _Seeds(parent, change, partial(work_key, question, policy), parts).all()
     lineage = lineage.model_copy(update={"entries": len(seeds) + 1})
     options: dict[str, object] = {
         "policy": policy,
@@ -201,8 +201,9 @@ async def _passages(
 class _Seeds:
     """The entries that a fork's journal begins with: each method gives some, key -> JSON."""
 
-    def __init__(self, parent: Trace, change: Change, key: Key, tools: Sequence[str]) -> None:
-        self._parent, self._change, self._key, self._tools = parent, change, key, tools
+    def __init__(self, parent: Trace, change: Change, key: Key, parts: Parts) -> None:
+        self._parent, self._change, self._key = parent, change, key
+        self._tools, self._prompt_tokens = parts.tool_names, parts.prompt_tokens
 
     def all(self) -> dict[str, str]:
         """Give all that is kept."""
@@ -281,7 +282,8 @@ class _Seeds:
         calls = self._calls("synthesis", self._parent.synthesis)
         if not calls or (self._change.step is None and self._change.model):
             return {}
-        key = written_key(self._key, synthesis_request(self._parent))
+        asked = synthesis_request(self._parent, self._prompt_tokens)
+        key = written_key(self._key, asked)
         return {key: self._kept_call(calls[-1]).model_dump_json()}
 
     def _calls(self, purpose: str, of: Sequence[Call] | None = None) -> list[Call]:

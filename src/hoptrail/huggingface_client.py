@@ -15,9 +15,11 @@ their limits, their single repetition before the first token, and their errors.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -33,12 +35,19 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 from langchain_core.messages.ai import AIMessageChunk, UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel, ConfigDict
 
 from hoptrail.addresses import host_of
 from hoptrail.assembly import make_backend, make_embedder
 from hoptrail.background import background
-from hoptrail.errors import AllBackendsFailed, BackendRefused, NoBackend, RequestRefused
+from hoptrail.errors import (
+    AllBackendsFailed,
+    BackendRefused,
+    BackendUnavailable,
+    NoBackend,
+    RequestRefused,
+)
 from hoptrail.router import RoutedChatModel
 from hoptrail.settings import Settings, load_settings
 from hoptrail.space import Embedder, Vectors
@@ -219,8 +228,8 @@ class HuggingFaceClient:
             stream = self._chat_model(model)._astream(
                 talk, temperature=temperature, max_tokens=max_tokens
             )
-            async with aclosing(stream):
-                async for chunk in stream:
+            async with aclosing(_in_time(stream, self.settings.call_timeout, model)) as chunks:
+                async for chunk in chunks:
                     assert isinstance(chunk.message, AIMessageChunk)
                     yield chunk.message
         except AllBackendsFailed as error:
@@ -303,6 +312,30 @@ def get_huggingface_client(settings: Settings | None = None) -> HuggingFaceClien
     settings = settings or load_settings()
     with _lock:
         return _client_of(settings)
+
+
+async def _in_time(
+    stream: AsyncGenerator[ChatGenerationChunk, None], seconds: float, model: str
+) -> AsyncGenerator[ChatGenerationChunk, None]:
+    """Give a stream's chunks; whatever is tried anew, the wait for all of them has a limit.
+
+    Raises:
+        BackendUnavailable: the limit has passed.
+    """
+    left = seconds
+    async with aclosing(stream):
+        while True:
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(left):
+                    chunk = await anext(stream, None)
+            except TimeoutError as error:
+                why = f"no whole answer within {seconds:g} s"
+                raise BackendUnavailable(why, backend=_BACKEND, model=model) from error
+            left = max(0.0, left - (time.monotonic() - began))
+            if chunk is None:
+                return
+            yield chunk
 
 
 def numbers(rows: Vectors) -> list[list[float]]:

@@ -7,11 +7,13 @@ run that is no fork nothing here has an effect.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from pydantic import RootModel
+
 from hoptrail.context import steered
+from hoptrail.kept import kept_as
 from hoptrail.parts import Parts
 from hoptrail.run import Key, Run
 from hoptrail.trace import StepTrace
@@ -32,6 +34,10 @@ def shown_key(key: Key, step: StepTrace) -> str:
     return key("shown", step.id, step.round, step.question)
 
 
+class _Shown(RootModel[list[int]]):
+    """The ids of them."""
+
+
 def shown(run: Run, step: StepTrace) -> tuple[int, ...] | None:
     """Give the steps whose answers the parent showed to a step, being similar.
 
@@ -39,7 +45,7 @@ def shown(run: Run, step: StepTrace) -> tuple[int, ...] | None:
     means that the step is not one of the parent's.
     """
     kept = run.kept.get(shown_key(run.key, step))
-    return None if kept is None else tuple(json.loads(kept))
+    return None if kept is None else tuple(kept_as(_Shown, kept).root)
 
 
 def awaited(run: Run, step: StepTrace) -> list[int]:

@@ -12,11 +12,12 @@ import asyncio
 import json
 import re
 import sqlite3
+import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, ParamSpec, TypedDict, TypeVar, Unpack
@@ -24,14 +25,20 @@ from typing import Literal, ParamSpec, TypedDict, TypeVar, Unpack
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
+from hoptrail import sqlite_file
 from hoptrail.characters import whole
-from hoptrail.errors import HoptrailError, RunBusy, RunNotFound, RunOfAnother
-from hoptrail.journal_file import Transaction, folded, open_journal_file
+from hoptrail.errors import RunBusy, RunNotFound, RunOfAnother, StorageFailed
+from hoptrail.journal_file import folded, open_journal_file
 from hoptrail.secrecy import Secrets
+from hoptrail.sqlite_file import Owner, Transaction, slow
 from hoptrail.trace import RunStatus, Trace, read_trace
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+_TAKING_SECONDS = 0.25
+"""How long a run is waited for that somebody has: it may be one who only looks at it."""
+_LOOKING_SECONDS = 0.01
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 RunSort = Literal["newest", "oldest", "slowest", "fastest", "question"]
@@ -99,6 +106,8 @@ class Journal:
         self._secrets = secrets or Secrets()
         self._connection: sqlite3.Connection | None = None
         self._locks: weakref.WeakValueDictionary[str, FileLock] = weakref.WeakValueDictionary()
+        self._owner = Owner()
+        self._turns = threading.RLock()
         self._files = ExitStack()
         weakref.finalize(self, self._files.close)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hoptrail-journal")
@@ -110,16 +119,21 @@ class Journal:
         written.
 
         Raises:
-            HoptrailError: the disk refused; the other errors are those of the method.
+            StorageFailed: the disk refused, or does not answer, or the process was forked since;
+                the other errors are those of the method.
         """
+        self._owner.check(str(self.folder))
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._thread, lambda: method(*args, **kwargs))
         # Whoever was cancelled no longer hears of a failure: asyncio would report it as lost.
         work.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            return await asyncio.shield(work)
+            async with asyncio.timeout(sqlite_file.DISK_SECONDS) as limit:
+                return await asyncio.shield(work)
         except (sqlite3.Error, OSError) as error:
-            raise HoptrailError(f"the journal in {self.folder} is not usable: {error}") from error
+            if limit.expired():
+                raise slow(self.folder) from error
+            raise StorageFailed(f"the journal in {self.folder} is not usable: {error}") from error
 
     def close(self) -> None:
         """Finish what is under way and close the files; the journal is not used afterwards."""
@@ -133,7 +147,7 @@ class Journal:
             RunBusy: another process, or another task of this one, is working on the run.
             RunOfAnother: the run is one of another question.
         """
-        lock = self._lock(run_id)
+        lock = self._lock(run_id, _TAKING_SECONDS)
         question = self._secrets.hide(question)
         graph = options.get("graph", "multi-hop")
         now = round(time.time(), 6)  # as exactly as a `datetime` tells it
@@ -197,8 +211,11 @@ class Journal:
             )
 
     def finish(self, trace: Trace) -> None:
-        """Commit how the run ended, and keep its trace."""
-        self.save_trace(trace)
+        """Commit how the run ended, and keep its trace; one that cannot be kept is a warning."""
+        try:
+            self.save_trace(trace)
+        except OSError as error:
+            trace.warnings.append(f"the trace of this run could not be written: {error}")
         backends = sorted({call.backend for call in trace.calls() if call.backend})
         with self._writing() as connection:
             connection.execute(
@@ -227,10 +244,8 @@ class Journal:
         Raises:
             RunNotFound: no run of this id was ever admitted.
         """
-        row = self._row(run_id)
-        if row.status == "running" and self._settle(run_id):
-            row = self._row(run_id)
-        return row
+        self._settle("run_id = ?", run_id)
+        return self._row(run_id)
 
     def runs(
         self,
@@ -241,9 +256,7 @@ class Journal:
         **wanted: Unpack[RunFilter],
     ) -> list[RunRow]:
         """Give the runs that are wanted, sorted, at most ``limit`` after the first ``offset``."""
-        running = self._open().execute("SELECT run_id FROM runs WHERE status = 'running'")
-        for row in running.fetchall():
-            self._settle(row["run_id"])
+        self._settle("TRUE")
         where, values = _conditions(wanted)
         rows = self._open().execute(
             f"SELECT * FROM runs WHERE {where} ORDER BY {_ORDERS[sort]} LIMIT ? OFFSET ?",
@@ -257,38 +270,51 @@ class Journal:
             raise RunNotFound(f"there is no run {run_id!r}: `hoptrail trace list` shows them")
         return _row(row)
 
-    def _settle(self, run_id: str) -> bool:
-        """Note for a killed process, which could not, that its run is interrupted."""
-        try:
-            lock = self._lock(run_id)
-        except RunBusy:
-            return False
-        try:
-            with self._writing() as connection:
-                connection.execute(
-                    "UPDATE runs SET status = 'interrupted', stop_reason = 'interrupted'"
-                    " WHERE run_id = ? AND status = 'running'",
-                    (run_id,),
-                )
-        finally:
-            lock.release()
-        return True
+    def _settle(self, which: str, *values: str) -> None:
+        """Note for killed processes, which could not, that their runs are interrupted."""
+        running = self._open().execute(
+            f"SELECT run_id, updated FROM runs WHERE status = 'running' AND {which}", values
+        )
+        for run_id, updated in running.fetchall():
+            if not self.alive(run_id):
+                with self._writing() as connection:
+                    # Whoever has taken it up by now has made it newer.
+                    connection.execute(
+                        "UPDATE runs SET status = 'interrupted', stop_reason = 'interrupted'"
+                        " WHERE run_id = ? AND status = 'running' AND updated = ?",
+                        (run_id, updated),
+                    )
 
     def alive(self, run_id: str) -> bool:
-        """Say whether somebody is working on the run now; a killed process is not."""
+        """Say whether somebody is working on the run now; a killed process is not.
+
+        What that left half-written is removed.
+        """
         try:
-            self._lock(run_id).release()
+            lock = self._lock(run_id, _LOOKING_SECONDS)
         except RunBusy:
             return True
+        try:
+            # As short as can be: for whoever wants to take the run up, this is somebody else.
+            with suppress(OSError):
+                self._partial(run_id).unlink(missing_ok=True)
+        finally:
+            lock.release()
         return False
 
     def save_trace(self, trace: Trace) -> None:
         """Write the run's trace file: the old one or the new one is there, never half."""
         path = self.trace_path(trace.run_id)
-        partial = path.with_suffix(".partial")
+        partial = self._partial(trace.run_id)
         document = self._secrets.hide_in(trace.model_dump_json())
-        partial.write_text(document, encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(document, encoding="utf-8")
+            partial.replace(path)
+        except OSError:
+            # What there is room for may be what the next run needs.
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
 
     def trace_path(self, run_id: str) -> Path:
         """Give where the run's trace is."""
@@ -311,7 +337,10 @@ class Journal:
             trace.status = "interrupted"
         return trace
 
-    def _lock(self, run_id: str) -> FileLock:
+    def _partial(self, run_id: str) -> Path:
+        return self.trace_path(run_id).with_suffix(".partial")
+
+    def _lock(self, run_id: str, patience: float) -> FileLock:
         _check_run_id(run_id)
         self._open()
         mine = self._locks.get(run_id)
@@ -319,24 +348,26 @@ class Journal:
             raise RunBusy(f"run {run_id} is being worked on by this process")
         # The operating system drops the lock when its process dies, however it dies.
         path = self.folder / "locks" / f"{run_id}.lock"
-        lock = FileLock(path, blocking=False, thread_local=False)
+        lock = FileLock(path, patience, thread_local=False)
         try:
-            lock.acquire()
+            lock.acquire(poll_interval=_LOOKING_SECONDS / 2)
         except Timeout as error:
             raise RunBusy(f"run {run_id} is being worked on by another process") from error
         self._locks[run_id] = lock
         return lock
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            for folder in (self.folder / "traces", self.folder / "locks"):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = open_journal_file(self.folder / "journal.db")
-            self._files.callback(self._connection.close)
-        return self._connection
+        self._owner.check(str(self.folder))
+        with self._turns:
+            if self._connection is None:
+                for folder in (self.folder / "traces", self.folder / "locks"):
+                    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._connection = open_journal_file(self.folder / "journal.db")
+                self._files.callback(self._connection.close)
+            return self._connection
 
     def _writing(self) -> Transaction:
-        return Transaction(self._open())
+        return Transaction(self._open(), self._turns)
 
 
 def _conditions(wanted: RunFilter) -> tuple[str, list[object]]:
@@ -358,7 +389,12 @@ def _conditions(wanted: RunFilter) -> tuple[str, list[object]]:
 
 def _row(row: sqlite3.Row) -> RunRow:
     fields = dict(row)
-    return RunRow.model_validate(fields | {"options": json.loads(fields["options"])})
+    try:
+        return RunRow.model_validate(fields | {"options": json.loads(fields["options"])})
+    except ValueError as error:
+        raise StorageFailed(
+            f"the journal's row of run {fields['run_id']!r} is damaged: other runs are not"
+        ) from error
 
 
 def _check_question(row: RunRow, question: str) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import unicodedata
 from pathlib import Path
 
-from hoptrail.errors import HoptrailError
+from hoptrail.sqlite_file import (
+    BUSY_SECONDS,
+    Transaction,
+    check_version,
+    make_private,
+    version_of,
+)
 
 _VERSION = 2
 _SCHEMA: dict[int, tuple[str, ...]] = {
@@ -36,39 +41,23 @@ _SCHEMA: dict[int, tuple[str, ...]] = {
 """What makes a journal of each version out of one of the version before it."""
 
 
-class Transaction:
-    """``BEGIN IMMEDIATE`` … ``COMMIT``: a plain BEGIN that upgrades ignores the busy time-out."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._connection.execute("BEGIN IMMEDIATE")
-        return self._connection
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._connection.execute("COMMIT")
-        finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-
-
 def open_journal_file(path: Path) -> sqlite3.Connection:
     """Open a journal's database, or begin it; an older one is brought up to this version.
 
     Raises:
-        HoptrailError: it was written by a newer Hoptrail.
+        StorageFailed: it was written by a newer Hoptrail.
     """
-    # The file exists with its mode before SQLite fills it: questions are private.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.create_function("folded", 1, folded, deterministic=True)
+    make_private(path)
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
+        # Before anything is changed: a file that is refused stays as it is.
+        check_version(path, "journal", version_of(connection), _VERSION)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.create_function("folded", 1, folded, deterministic=True)
         _bring_up(connection, path)
     except BaseException:
         connection.close()
@@ -80,27 +69,16 @@ def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
     """Bring a journal up to this version: all of it, or nothing.
 
     Raises:
-        HoptrailError: it was written by a newer Hoptrail.
+        StorageFailed: it was written by a newer Hoptrail.
     """
-    version = _version(connection)
-    if version < _VERSION:
+    if version_of(connection) < _VERSION:
         with Transaction(connection):
             # Another process may have done it, or more, before this one had its turn.
-            for each in range(_version(connection) + 1, _VERSION + 1):
+            for each in range(version_of(connection) + 1, _VERSION + 1):
                 for statement in _SCHEMA[each]:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {each}")
-        version = _version(connection)
-    if version > _VERSION:
-        raise HoptrailError(
-            f"{path} was written by a newer Hoptrail (journal version {version}, this one knows "
-            f"{_VERSION}): upgrade with `pip install -U hoptrail`"
-        )
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
+    check_version(path, "journal", version_of(connection), _VERSION)
 
 
 def folded(text: str) -> str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hoptrail.change import Change
 from hoptrail.evidence import Passage
+from hoptrail.kept import kept_as
 
 LINEAGE = "lineage"
 """The key of a fork's lineage among its journal's entries."""
@@ -69,4 +70,4 @@ class Lineage(BaseModel):
 def lineage_in(entries: dict[str, str]) -> Lineage | None:
     """Give the lineage that a run's journal holds; None of a run that is no fork."""
     kept = entries.get(LINEAGE)
-    return None if kept is None else Lineage.model_validate_json(kept)
+    return None if kept is None else kept_as(Lineage, kept)

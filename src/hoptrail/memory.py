@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
 import hashlib
+import json
 import math
-import os
 import re
 import sqlite3
 import weakref
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,11 +35,29 @@ import numpy as np
 from filelock import FileLock
 from langgraph.store.base import BaseStore, PutOp
 from langgraph.store.sqlite import SqliteStore
+from pydantic import ValidationError
 
+from hoptrail import sqlite_file
 from hoptrail.characters import whole
-from hoptrail.errors import BackendError, FactNotFound, FactRefused, HoptrailError, RequestRefused
+from hoptrail.errors import (
+    BackendError,
+    FactNotFound,
+    FactRefused,
+    HoptrailError,
+    RequestRefused,
+    StorageFailed,
+)
 from hoptrail.fact import Fact
-from hoptrail.space import CANARY_TEXTS, Embedder, Embedders, Vectors, canaries_agree
+from hoptrail.space import Embedder, Embedders, Vectors, canaries_agree
+from hoptrail.sqlite_file import (
+    BUSY_SECONDS,
+    Owner,
+    Transaction,
+    check_version,
+    make_private,
+    slow,
+    version_of,
+)
 
 if TYPE_CHECKING:
     from langgraph.store.base import Op, Result, SearchItem
@@ -58,6 +77,9 @@ _LONGEST_LABEL = 100
 _ELLIPSIS = "…"
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SPACES = ("memory-spaces",)
+_VERSION = 1
+_LARGEST_VECTORS = 16_000_000
+"""Bytes that stored vectors may unpack to; a zip bomb unpacks to more."""
 
 _OF_ONE = (
     "I grew up in a small village by the sea.",
@@ -125,7 +147,7 @@ class Memory:
     async def facts(self) -> list[Fact]:
         """Give everything that is remembered, what was said last first."""
         items = await self._items(self._facts)
-        facts = [Fact.model_validate({**item.value, "id": item.key}) for item in items]
+        facts = [_fact(item.key, item.value) for item in items]
         return sorted(facts, key=lambda fact: (fact.said_at, fact.id), reverse=True)
 
     async def recall(self, text: str, k: int = 5) -> list[Fact]:
@@ -160,7 +182,7 @@ class Memory:
         if item is None:
             raise FactNotFound(f"nothing is remembered under the id {fact_id!r}")
         await self._drop([fact_id])
-        return Fact.model_validate({**item.value, "id": fact_id})
+        return _fact(fact_id, item.value)
 
     async def forget_about(self, text: str) -> list[Fact]:
         """Forget the facts that say all the words of a text, and give them; or one, by its id.
@@ -182,8 +204,9 @@ class Memory:
 
     async def forget_all(self) -> int:
         """Forget everything of this user; gives how many facts that were."""
-        facts = await self.facts()
-        await self._drop([fact.id for fact in facts])
+        # What is damaged goes too: it is no fact that could be told.
+        facts = [item.key for item in await self._items(self._facts)]
+        await self._drop(facts)
         for space in await self._spaces():
             await self._write([PutOp(space, item.key, None) for item in await self._items(space)])
         return len(facts)
@@ -230,7 +253,11 @@ class Memory:
     ) -> dict[str, Vectors]:
         """Give each fact's vector in a space; those that have none are embedded, and kept."""
         here = (*self._vectors, space.key)
-        known = {item.key: _unpacked(item.value["vector"]) for item in await self._items(here)}
+        stored = {item.key: _unpacked(_of(item, "vector")) for item in await self._items(here)}
+        # One that is damaged is embedded anew.
+        known = {
+            key: row for key, row in stored.items() if row is not None and row.size == space.width
+        }
         lacking = [fact for fact in facts if fact.id not in known]
         for start in range(0, len(lacking), _BATCH):
             some = lacking[start : start + _BATCH]
@@ -241,17 +268,20 @@ class Memory:
             known |= new
         # What was forgotten meanwhile leaves no vector behind.
         left = {fact.id for fact in (await self.facts() if lacking else facts)}
-        await self._write([PutOp(here, key, None) for key in known.keys() - left])
+        await self._write([PutOp(here, key, None) for key in (stored | known).keys() - left])
         return known
 
     async def _space(self, embedder: Embedder) -> _Space:
         """Give the space an embedder's vectors are in: its canaries decide, not its name."""
         ours = await embedder.canaries()
         for item in await self._items(_SPACES):
-            theirs = _unpacked(item.value["canaries"]).reshape(len(CANARY_TEXTS) + 1, -1)
-            if canaries_agree(ours, theirs):
-                return _Space(item.key, item.value["floor"])
-        space = _Space(hashlib.sha256(ours.tobytes()).hexdigest()[:16], await _chance(embedder))
+            theirs, floor = _unpacked(_of(item, "canaries")), _of(item, "floor")
+            if theirs is None or theirs.size != ours.size or not isinstance(floor, float):
+                continue
+            if canaries_agree(ours, theirs.reshape(ours.shape)):
+                return _Space(item.key, floor, ours.shape[1])
+        key = hashlib.sha256(ours.tobytes()).hexdigest()[:16]
+        space = _Space(key, await _chance(embedder), ours.shape[1])
         told: dict[str, Any] = {
             "space": (await embedder.space()).id,
             "canaries": _packed(ours),
@@ -267,6 +297,7 @@ class _Space:
 
     key: str
     floor: float
+    width: int
 
 
 async def _chance(embedder: Embedder) -> float:
@@ -281,8 +312,37 @@ def _packed(vectors: Vectors) -> str:
     return base64.b64encode(zlib.compress(vectors.astype("<f4").tobytes(), 1)).decode()
 
 
-def _unpacked(text: str) -> Vectors:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<f4")
+def _of(item: SearchItem, name: str) -> object:
+    """Give a part of an item; it may be anything, where somebody else has written to the store."""
+    kept: object = item.value
+    return kept.get(name) if isinstance(kept, dict) else None
+
+
+def _unpacked(text: object) -> Vectors | None:
+    """Give vectors back, or None where the text is damaged."""
+    if not isinstance(text, str):
+        return None
+    unpacking = zlib.decompressobj()
+    try:
+        unpacked = unpacking.decompress(base64.b64decode(text), _LARGEST_VECTORS)
+        vectors = np.frombuffer(unpacked, "<f4")
+    except (zlib.error, binascii.Error, ValueError):
+        return None
+    return vectors if unpacking.eof and np.isfinite(vectors).all() else None
+
+
+def _fact(fact_id: str, kept: dict[str, Any]) -> Fact:
+    """Give a fact as it was kept.
+
+    Raises:
+        StorageFailed: it is damaged.
+    """
+    try:
+        return Fact.model_validate({**kept, "id": fact_id})
+    except (ValidationError, TypeError) as error:
+        raise StorageFailed(
+            f"the remembered fact {fact_id} is damaged: forget everything, and say it again"
+        ) from error
 
 
 def _label(user: str) -> str:
@@ -342,22 +402,32 @@ class ThreadedSqliteStore(BaseStore):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._inner: SqliteStore | None = None
+        self._owner = Owner()
         self._files = ExitStack()
         weakref.finalize(self, self._files.close)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hoptrail-memory")
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Do the operations, waiting; raises as `abatch`."""
+        self._owner.check(str(self.path))
         return self._thread.submit(self._do, list(ops)).result()
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """Do the operations. Whoever is cancelled meanwhile leaves them to their end.
+        """Do the operations, all or none. Whoever is cancelled leaves them to their end.
 
         Raises:
-            HoptrailError: the disk refused.
+            StorageFailed: the disk refused, or does not answer, or the process was forked since.
         """
+        self._owner.check(str(self.path))
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._thread, self._do, list(ops)))
+        work = loop.run_in_executor(self._thread, self._do, list(ops))
+        # Whoever was cancelled no longer hears of a failure: asyncio would report it as lost.
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            async with asyncio.timeout(sqlite_file.DISK_SECONDS):
+                return await asyncio.shield(work)
+        except TimeoutError as error:
+            raise slow(self.path) from error
 
     def close(self) -> None:
         """Finish what is under way and close the file; the store is not used afterwards."""
@@ -367,26 +437,88 @@ class ThreadedSqliteStore(BaseStore):
     def _do(self, ops: list[Op]) -> list[Result]:
         try:
             return self._open().batch(ops)
-        except (sqlite3.Error, OSError) as error:
-            raise HoptrailError(f"the memory in {self.path} is not usable: {error}") from error
+        except (sqlite3.Error, OSError, json.JSONDecodeError) as error:
+            raise self._unusable(error) from error
+        except ValueError as error:
+            # LangGraph's store tells some of SQLite's errors so, and most hostile names.
+            if isinstance(error.__cause__, sqlite3.Error):
+                raise self._unusable(error.__cause__) from error
+            raise
+
+    def _unusable(self, error: Exception) -> StorageFailed:
+        return StorageFailed(f"the memory in {self.path} is not usable: {error}")
 
     def _open(self) -> SqliteStore:
         if self._inner is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.path)
             # Two processes that begin one file at once would both change its tables.
-            with FileLock(self.path.with_suffix(".lock"), mode=0o600):
+            with FileLock(self.path.with_suffix(".lock"), BUSY_SECONDS, mode=0o600):
                 self._inner = self._begun()
         return self._inner
 
     def _begun(self) -> SqliteStore:
-        # The file exists with its mode before SQLite fills it: what is remembered is private.
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
-            self.path, timeout=30, isolation_level=None, check_same_thread=False
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
+        try:
+            # Before anything is changed: a file that is refused stays as it is.
+            check_version(self.path, "memory", version_of(connection), _VERSION)
+            done = _tables_of(connection)
+            check_version(self.path, "table", done, len(SqliteStore.MIGRATIONS))
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            if done < len(SqliteStore.MIGRATIONS) or version_of(connection) < _VERSION:
+                _bring_up(connection, done)
+            store = _WholeBatches(connection)
+            store.setup()
+        except BaseException:
+            connection.close()
+            raise
         self._files.callback(connection.close)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        store = SqliteStore(connection)
-        store.setup()
         return store
+
+
+class _WholeBatches(SqliteStore):
+    """LangGraph's store, but of a batch that fails nothing is kept; its own keeps the half."""
+
+    _reading = False
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        ops = list(ops)
+        self._reading = not any(isinstance(op, PutOp) for op in ops)
+        return super().batch(ops)
+
+    @contextmanager
+    def _cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+        whole_batch = Transaction(self.conn, reading=self._reading)
+        with self.lock, whole_batch as connection, closing(connection.cursor()) as cursor:
+            yield cursor
+
+
+def _tables_of(connection: sqlite3.Connection) -> int:
+    """Give how many of LangGraph's migrations a file has been through."""
+    there = "SELECT count(*) FROM sqlite_master WHERE name = 'store_migrations'"
+    if not connection.execute(there).fetchone()[0]:
+        return 0
+    last: int = connection.execute("SELECT coalesce(max(v), -1) FROM store_migrations").fetchone()[
+        0
+    ]
+    return last + 1
+
+
+def _bring_up(connection: sqlite3.Connection, done: int) -> None:
+    """Bring a file up to this version: all of it, or nothing.
+
+    LangGraph's own way is to note each migration after it is done: a process that is killed in
+    between leaves a file that it never opens again.
+    """
+    with Transaction(connection):
+        connection.execute("CREATE TABLE IF NOT EXISTS store_migrations (v INTEGER PRIMARY KEY)")
+        for number, statement in enumerate(SqliteStore.MIGRATIONS[done:], done):
+            try:
+                connection.execute(statement)
+            except sqlite3.OperationalError as error:
+                if "duplicate column" not in str(error):  # what such a process has left
+                    raise
+            connection.execute("INSERT INTO store_migrations (v) VALUES (?)", (number,))
+        connection.execute(f"PRAGMA user_version = {_VERSION}")

@@ -15,7 +15,7 @@ from hoptrail.planning import Voided, enter_step, kept_plan
 from hoptrail.reply import says_nothing
 from hoptrail.request import NextStepRequest
 from hoptrail.run import Key, Run
-from hoptrail.synthesis import outcome
+from hoptrail.synthesis import told_steps
 from hoptrail.trace import StepTrace
 
 Choice = Literal["step", "enough", "stopped"]
@@ -92,7 +92,7 @@ async def _reply(run: Run, key: str) -> str:
     number = len(steps) + 1
     request = NextStepRequest(
         question=run.trace.question,
-        steps=tuple(outcome(step, {}) for step in steps),
+        steps=told_steps(run),
         next_id=number,
         left=run.parts.budget.max_steps - number,
         tools=run.parts.tool_names,

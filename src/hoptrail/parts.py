@@ -14,6 +14,7 @@ from hoptrail.evidence import Retrieval
 from hoptrail.fact import Fact
 from hoptrail.journal import Journal
 from hoptrail.lineage import Lineage
+from hoptrail.secrecy import Secrets
 from hoptrail.span_export import SpanExport
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class Parts:
     the plan; ``revisions`` is how often what found nothing may be asked differently. ``tools``
     may be called by steps; ``recall`` brings facts of memory into their context. ``spans`` takes
     each run that ends to where OpenTelemetry's spans are collected. ``named_model`` is asked for
-    the model of a fork that has another one.
+    the model of a fork that has another one. ``context_tokens`` limits the passages of a step,
+    ``prompt_tokens`` any prompt that tells of several. The known values of ``secrets`` are masked
+    in whatever a run takes in, so that they are in nothing that it gives.
     """
 
     model: BaseChatModel
@@ -50,6 +53,7 @@ class Parts:
     documents: str = ""
     top_k: int = 5
     context_tokens: int = 1800
+    prompt_tokens: int = 6144
     revisions: int = 1
     concurrency: int = 8
     approve: bool = False
@@ -59,6 +63,7 @@ class Parts:
     gate: Callable[[str], bool] | None = None
     spans: SpanExport | None = None
     named_model: NamedModel | None = None
+    secrets: Secrets = field(default_factory=Secrets, repr=False)
 
     @property
     def tool_names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from types import AsyncGeneratorType
 from typing import Literal, cast
 
 from hoptrail.events import PlanFinished, PlanRestarted, StepPlanned
+from hoptrail.kept import kept_as
 from hoptrail.plan import Plan, PlanReader, Step
 from hoptrail.request import PlanRequest
 from hoptrail.run import Key, Restarted, Run
@@ -39,7 +40,7 @@ def steps_key(reply: str) -> str:
 def kept_plan(run: Run, reply: str) -> KeptPlan | None:
     """Give the steps that are taken in place of those that the reply of this key holds."""
     kept = run.kept.get(steps_key(reply))
-    return None if kept is None else KeptPlan.model_validate_json(kept)
+    return None if kept is None else kept_as(KeptPlan, kept)
 
 
 class Planning:

@@ -2,8 +2,8 @@
 
 Written for models of 3 to 8 billion parameters: short rules, demonstrations, one JSON form, and
 reasoning before the answer. A passage stays on one line, so no document can open a line of the
-prompt's own. Change `PROMPT_VERSION` with every change of wording: finished answers are kept
-under it.
+prompt's own, and what would be a mark of a chat template is made text. Change `PROMPT_VERSION`
+with every change of wording: finished answers are kept under it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from hoptrail.evidence import Evidence
+from hoptrail.fence import fenced
 from hoptrail.request import (
     REQUEST_KEY,
     ChatRequest,
@@ -171,7 +172,8 @@ def render(request: Request) -> list[BaseMessage]:
             system, human = _chat_system(request), request.question
             before = [_said(turn) for turn in request.history if turn.role != "system"]
     carried = {REQUEST_KEY: request}
-    return [SystemMessage(system), *before, HumanMessage(human, additional_kwargs=carried)]
+    asked = HumanMessage(fenced(human), additional_kwargs=carried)
+    return [SystemMessage(fenced(system)), *before, asked]
 
 
 def _tools_of_plan(tools: tuple[str, ...], both: str) -> str:
@@ -220,7 +222,8 @@ def _chat_system(request: ChatRequest) -> str:
 
 
 def _said(turn: ChatTurn) -> BaseMessage:
-    return HumanMessage(turn.text) if turn.role == "user" else AIMessage(turn.text)
+    text = fenced(turn.text)
+    return HumanMessage(text) if turn.role == "user" else AIMessage(text)
 
 
 def _synthesis_text(request: SynthesisRequest) -> str:

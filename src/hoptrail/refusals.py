@@ -5,7 +5,6 @@ The class follows the status (and a machine-readable field), never the wording o
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
+from hoptrail.characters import whole
 from hoptrail.connections import HttpRefusal
 from hoptrail.errors import (
     BackendBusy,
@@ -21,16 +21,19 @@ from hoptrail.errors import (
     BackendUnavailable,
     InvalidResponse,
     RequestRefused,
+    RequestTooLarge,
 )
+from hoptrail.foreign_json import read_foreign
 
 LONGEST_RETRY_AFTER = 120.0
 LONGEST_LOADING = 60.0
 
-_REQUEST_IS_WRONG = frozenset({400, 405, 409, 413, 415, 422})
+_REQUEST_IS_WRONG = frozenset({400, 405, 409, 415, 422})
 _COME_BACK_LATER = frozenset({408, 429})
 _BROKEN_BEHIND = frozenset({424, 425, 499})
 _RATE_LIMIT_RESETS = re.compile(r";\s*t=(\d{1,9})\b")
-_SHOWN = 300
+SHOWN = 300
+"""Characters of a server's words that an error repeats."""
 
 
 def kind_of(status: int, *, loading: bool = False) -> type[BackendError]:
@@ -39,6 +42,8 @@ def kind_of(status: int, *, loading: bool = False) -> type[BackendError]:
         return BackendBusy
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _BROKEN_BEHIND:
         return BackendUnavailable
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return RequestTooLarge
     if status in _REQUEST_IS_WRONG:
         return RequestRefused
     if status < HTTPStatus.MULTIPLE_CHOICES:
@@ -56,32 +61,36 @@ def wait_of(refusal: HttpRefusal, *, now: float | None = None) -> float | None:
     asked = _retry_after(refusal.headers, time.time() if now is None else now)
     if asked is not None:
         return min(max(asked, 1.0), LONGEST_RETRY_AFTER)
-    estimate = estimated_time(body_of(refusal.text))
+    estimate = _finite(body_of(refusal.text).get("estimated_time"))
     return None if estimate is None else min(max(estimate, 1.0), LONGEST_LOADING)
 
 
 def body_of(text: str) -> dict[str, object]:
     """Give the JSON object of an error's body, or an empty one."""
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
+        body = read_foreign(text.encode())
+    except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
 
 
-def estimated_time(body: Mapping[str, object]) -> float | None:
-    """Give the seconds until a model is loaded, where the body says them."""
-    return _finite(body.get("estimated_time"))
+def is_loading(body: Mapping[str, object]) -> bool:
+    """Say whether a body tells of a model that is on its way, whenever it thinks to be there."""
+    return body.get("estimated_time") is not None
 
 
 def words_of(text: str) -> str:
-    """Give what the server said, from any of the envelopes in use, cut to one short line."""
+    """Give what the server said, from any of the envelopes in use, on one line.
+
+    Whoever shows it cuts it to `SHOWN` after the key is masked: half a key must not stay.
+    """
     body = body_of(text)
     said = body.get("error") or body.get("message") or body.get("detail") or text
     if isinstance(said, dict):
         said = said.get("message") or said
-    line = " ".join(str(said).split())
-    return "" if line.startswith("<") else line[:_SHOWN]
+    # Escapes in the server's JSON may stand for characters that cannot be stored.
+    line = " ".join(whole(str(said)).replace("\0", "").split())
+    return "" if line.startswith("<") else line
 
 
 def code_of(text: str) -> str:

@@ -19,8 +19,15 @@ from hoptrail.trace import ToolCall
 _LONGEST_PLAIN_ANSWER = 300
 _LONGEST_TOOL_NAME = 100
 _DEEPEST_ARGUMENTS = 20
-_MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-_HALF_MARK = re.compile(r"\s*\[[\d,\s]*\Z")
+_MARK = re.compile(
+    r"\s?((?:\[[\d,\s]{0,200}+(?=\[))?)"  # with [99] taken out, [9[99]] would become one
+    r"\[(?=[\d,\s]{1,200}\])(\d{1,3}(?:\s*,\s*\d{1,3})*)\]"
+)
+_HALF_MARK = re.compile(r"(?:\[[\d,\s]{0,200}+){1,2}\Z")
+"""No mark is longer: what only begins like one is not held back, and looked at, for ever."""
+_MARKS_IN_MARKS = 9
+_DIGITS = re.compile(r"\d+")  # not int() of what is between commas: it does not take every space
+_PICTURE = re.compile(r"!(?=\[)")
 _THINKING_TAG = re.compile(r"</?think>", re.IGNORECASE)
 _HALF_TAG = re.compile(r"</?[a-z]{0,5}\Z", re.IGNORECASE)
 _MARKER = UNANSWERABLE.rstrip(":")
@@ -85,13 +92,18 @@ def says_nothing(answer: str) -> bool:
 
 def cited_numbers(text: str) -> tuple[int, ...]:
     """Give the passage numbers marked ``[1]`` or ``[1, 2]`` in a text, each once, in order."""
-    numbers = [int(number) for mark in _MARK.findall(text) for number in mark.split(",")]
+    numbers = [int(number) for _, mark in _MARK.findall(text) for number in _DIGITS.findall(mark)]
     return tuple(dict.fromkeys(numbers))
 
 
 def without_marks(text: str) -> str:
-    """Give a text without its ``[1]`` marks."""
-    return _MARK.sub("", text).strip()
+    """Give a text without its ``[1]`` marks, and without any that this would make."""
+    for _ in range(_MARKS_IN_MARKS):
+        bare = _MARK.sub("", text)
+        if bare == text:
+            return text.strip()
+        text = bare
+    return text.translate({ord("["): None, ord("]"): None}).strip()
 
 
 def read_final(text: str, known: int | None) -> FinalText:
@@ -104,7 +116,7 @@ def read_final(text: str, known: int | None) -> FinalText:
         missing = without_marks(text[len(_MARKER) :].lstrip(": ")).strip()
         return FinalText("", missing, (), True)
     own: dict[int, int] = {}
-    text = _own_numbers(text, known, own).strip()
+    text = _inert(_own_numbers(text, known, own), known).strip()
     short = without_marks(text.partition("\n")[0]).strip("*. ")
     if not short or says_nothing(short):
         return FinalText("", without_marks(text), (), True)
@@ -126,14 +138,20 @@ class FinalStream:
         self._raw = ""
         self._text = ""
         self._is_answer = False
-        self._space: str | None = None
+        self._has_begun = False
+        self._held: list[str] = []
 
     def feed(self, piece: str) -> str:
         """Take a piece of the model's text; give what can be shown now."""
         self._raw += piece
         self._text += self._outside_thinking()
-        certain = _HALF_MARK.sub("", self._text.rstrip())
-        begun = certain.lstrip().upper()[: len(_MARKER)]
+        if not self._is_answer:
+            self._text = self._text.lstrip()
+        half = _HALF_MARK.search(self._text)
+        certain = self._text[: half.start()] if half else self._text
+        # A mark that is taken out takes one space before it along.
+        certain = certain[:-1] if certain[-1:].isspace() else certain
+        begun = certain[: len(_MARKER)].upper()
         return "" if _MARKER.startswith(begun) and not self._is_answer else self._shown(certain)
 
     @property
@@ -145,7 +163,10 @@ class FinalStream:
         """Give what was held back, at the end of the text."""
         text = self._text if self._thinking else self._text + self._raw
         abstains = text.lstrip().upper().startswith(_MARKER) and not self._is_answer
-        return "" if abstains else self._shown(text)
+        if abstains:
+            return ""
+        shown = self._shown(text)
+        return shown + "".join(self._held).rstrip()
 
     def _outside_thinking(self) -> str:
         """Take off the raw text all but half a tag at its end; give what is no thinking."""
@@ -165,14 +186,21 @@ class FinalStream:
         return "".join(outside)
 
     def _shown(self, text: str) -> str:
-        """Take a text that is certain; give it but for the white space around the whole."""
+        """Take a text that is certain; give it but for the white space around the whole.
+
+        Neither for a ``!`` at its end: what follows must not make a picture of it.
+        """
         self._is_answer = True
         self._text = self._text[len(text) :]
         own = _own_numbers(text, self._known, self._own)
-        own = own.lstrip() if self._space is None else self._space + own
-        shown = own.rstrip()
-        if shown or self._space is not None:
-            self._space = own[len(shown) :]
+        own = own if self._has_begun else own.lstrip()
+        if not own.strip():
+            # In a list: put together, a million spaces would be copied a million times.
+            self._held += [own] if self._has_begun else []
+            return ""
+        own = _inert("".join([*self._held, own]), self._known)
+        shown = own[:-1] if own.endswith("!") else own.rstrip()
+        self._has_begun, self._held = True, [own[len(shown) :]]
         return shown
 
 
@@ -182,12 +210,18 @@ def _own_numbers(text: str, known: int | None, own: dict[int, int]) -> str:
         return text
 
     def renumbered(mark: re.Match[str]) -> str:
-        cited = [old for old in map(int, mark[1].split(",")) if 1 <= old <= known]
+        cited = [old for old in map(int, _DIGITS.findall(mark[2])) if 1 <= old <= known]
         numbers = [own.setdefault(old, len(own) + 1) for old in cited]
-        space = " " if numbers and mark[0][0].isspace() else ""
-        return space + "".join(f"[{number}]" for number in numbers)
+        before = mark[1] if numbers else mark[1] and f"{mark[1]}…"
+        space = " " if (numbers or before) and mark[0][0].isspace() else ""
+        return space + before + "".join(f"[{number}]" for number in numbers)
 
     return _MARK.sub(renumbered, text)
+
+
+def _inert(text: str, known: int | None) -> str:
+    """Give an answer from documents without Markdown's pictures: chats load those unasked."""
+    return text if known is None else _PICTURE.sub("! ", text)
 
 
 def _tool_call(name: str | None, arguments: object) -> ToolCall:
@@ -240,7 +274,7 @@ def _from_plain(text: str) -> StepReply | None:
 
 def _on_one_line(answer: str) -> str:
     # An answer stands in later prompts: it must not be able to open a line of its own there.
-    return " ".join(without_marks(answer).split())
+    return _PICTURE.sub("! ", " ".join(without_marks(answer).split()))
 
 
 def _truth(value: object) -> bool:

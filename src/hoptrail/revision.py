@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from hoptrail.errors import HoptrailError
+from hoptrail.errors import HoptrailError, StorageFailed
 from hoptrail.loose_json import read_json
 from hoptrail.plan import Step, read_plan
 from hoptrail.planning import Voided, enter_step, kept_plan, note_repairs
 from hoptrail.request import RevisionRequest
 from hoptrail.run import Key, Run
-from hoptrail.synthesis import outcome
+from hoptrail.synthesis import told_steps
 from hoptrail.trace import StepTrace
 
 
@@ -24,6 +24,8 @@ async def revise_plan(run: Run, round_: int) -> None:
     key = revision_key(run.key, round_, steps)
     try:
         text = await _revision_text(run, first, room, key)
+    except StorageFailed:
+        raise  # it may have been had, and would be paid for once more
     except HoptrailError as error:
         run.trace.warnings.append(f"no revision of the plan: {error}")
         return
@@ -57,7 +59,7 @@ async def _revision_text(run: Run, first: int, room: int, key: str) -> str:
         return earlier.output
     request = RevisionRequest(
         question=run.trace.question,
-        steps=tuple(outcome(step, {}) for step in run.trace.steps),
+        steps=told_steps(run),
         first_id=first,
         max_steps=room,
     )

@@ -26,6 +26,7 @@ from hoptrail.attempts import Call
 from hoptrail.backend import Availability, Backend, CallOptions
 from hoptrail.background import background
 from hoptrail.breaker import RetryBudget
+from hoptrail.expense import Expense
 from hoptrail.request import request_of, schema_of
 from hoptrail.routed import RESTARTED, RoutedMessageChunk, gathered, routed
 from hoptrail.standing import Standing
@@ -42,11 +43,12 @@ class RoutedChatModel(BaseChatModel):
 
     Calls take ``deadline`` (seconds that are left for this call: with it, a call waits for a
     benched backend instead of failing), ``attempts`` (a list that the attempts are entered into
-    while they are made), ``temperature``, ``max_tokens``, ``stop``, and ``output_schema`` or
-    OpenAI's ``response_format``; a typed request on the last message brings its own schema. Every
-    answer says in ``response_metadata["hoptrail"]`` which backend gave it, why that one, and what
-    was tried before. With ``restarts`` False a stream that broke off after its first token raises,
-    for a reader who cannot take text back.
+    while they are made), ``expense`` (reserves each of them, and may refuse to), ``temperature``,
+    ``max_tokens``, ``stop``, and ``output_schema`` or OpenAI's ``response_format``; a typed request
+    on the last message brings its own schema. Every answer says in
+    ``response_metadata["hoptrail"]`` which backend gave it, why that one, and what was tried
+    before. With ``restarts`` False a stream that broke off after its first token raises, for a
+    reader who cannot take text back.
 
     Raises `hoptrail.errors.AllBackendsFailed`, `NoBackend` or `RequestRefused`, each with its
     ``attempts``. ``clock`` gives monotonic seconds.
@@ -73,13 +75,13 @@ class RoutedChatModel(BaseChatModel):
         )
 
     async def availability(self) -> list[Availability]:
-        """Give how each backend stands, in order; asks those of whom nothing is known."""
+        """Give how each backend stands, in order; asks those of whom nothing is known.
+
+        One that is benched is told as ``down``, and is not asked.
+        """
         async with asyncio.TaskGroup() as group:
             probes = [group.create_task(each.availability()) for each in self._standings]
-        return [
-            _as_benched(probe.result(), standing)
-            for probe, standing in zip(probes, self._standings, strict=True)
-        ]
+        return [probe.result() for probe in probes]
 
     def bind_tools(
         self,
@@ -107,6 +109,7 @@ class RoutedChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         deadline, attempts = kwargs.pop("deadline", None), kwargs.pop("attempts", None)
+        expense: Expense | None = kwargs.pop("expense", None)
         options = _options(messages, stop, kwargs)
         self._retries.earn()
         call = Call(self._standings, self._retries, self.clock, self.sleep, deadline)
@@ -117,10 +120,12 @@ class RoutedChatModel(BaseChatModel):
         call.may_restart = self.restarts and run_manager is None
         while True:
             turn = await call.next_turn()
-            if turn.restart is not None:
-                news = RoutedMessageChunk(content="", response_metadata={RESTARTED: turn.restart})
-                yield ChatGenerationChunk(message=news)
             with turn:
+                if expense is not None:
+                    most = expense.limit(call.attempts, free=turn.standing.backend.degraded)
+                    options = options.model_copy(update={"output_budget": most})
+                if turn.restart is not None:
+                    yield _news(turn.restart)
                 async with aclosing(turn.pieces(messages, options)) as pieces:
                     async for piece in pieces:
                         yield routed(piece)
@@ -198,8 +203,6 @@ def _schema_in(response_format: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _as_benched(found: Availability, standing: Standing) -> Availability:
-    pause = standing.pause()
-    if pause is None:
-        return found
-    return found.model_copy(update={"state": "down", "detail": str(pause), "fix": found.fix})
+def _news(restart: dict[str, str]) -> ChatGenerationChunk:
+    message = RoutedMessageChunk(content="", response_metadata={RESTARTED: restart})
+    return ChatGenerationChunk(message=message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -24,16 +25,21 @@ from hoptrail.errors import (
     BackendUnavailable,
     BudgetExceeded,
     HoptrailError,
+    StorageFailed,
 )
 from hoptrail.events import Event, RunFinished, RunStarted
+from hoptrail.expense import Expense, cost_of, most_input
 from hoptrail.journal import Journal
+from hoptrail.kept import kept_as
 from hoptrail.lineage import Lineage, lineage_in
 from hoptrail.parts import Parts, asking
 from hoptrail.prompts import PROMPT_VERSION, render
 from hoptrail.reply import read_tool_calls
-from hoptrail.request import Request
+from hoptrail.request import Request, request_of, schema_of
+from hoptrail.secrecy import HiddenStream
 from hoptrail.span_export import Place
-from hoptrail.trace import Attempt, Call, Message, RunStatus, Trace
+from hoptrail.tokens import estimated_tokens
+from hoptrail.trace import Attempt, Call, Message, RunStatus, ToolCall, Trace
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -51,7 +57,6 @@ _FINAL = ("synthesis", "chat")
 """What the last of the budget is kept for."""
 
 _SAVE_EVERY_SECONDS = 0.25
-_CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,17 @@ class Run:
     """A run under way. Opened by `open_run`, ended by `finish`, `pause` or `stop`."""
 
     def __init__(
-        self, parts: Parts, trace: Trace, lock: FileLock, lineage: Lineage | None = None
+        self,
+        parts: Parts,
+        trace: Trace,
+        lock: FileLock,
+        lineage: Lineage | None = None,
+        began: float | None = None,
     ) -> None:
         self.parts = parts
         self.lineage = lineage
         self.trace = trace
-        self.ledger = Ledger(parts.budget, time.monotonic)
+        self.ledger = Ledger(parts.budget, time.monotonic, began)
         self.kept: dict[str, str] = {}
         self._kept_here: set[str] = set()
         self.failures: list[HoptrailError] = []
@@ -105,7 +115,7 @@ class Run:
         """
         if key not in self.kept:
             return None
-        call = Call.model_validate_json(self.kept[key])
+        call = kept_as(Call, self.kept[key])
         if key not in self._kept_here:
             self.recount(call)
         calls.append(call)
@@ -115,7 +125,7 @@ class Run:
         """Count what a call of an earlier part of this run has cost; a kept one cost its parent."""
         call.from_journal = True
         if not call.from_run:
-            self.ledger.charge(int(not call.degraded), call.input_tokens, call.output_tokens)
+            self.ledger.charge(*cost_of(call))
         self._note_degraded(call)
 
     async def ask(
@@ -136,10 +146,11 @@ class Run:
             BudgetExceeded: a limit forbids the call, or the deadline passed during it.
         """
         messages = render(request)
-        async with self._call(purpose, messages, calls) as call:
+        asked = model or self.parts.model
+        async with self._call(purpose, messages, calls, asked) as (call, expense):
             async with self.until_deadline(purpose) as options:
-                options |= self._watching(call)
-                message = await (model or self.parts.model).ainvoke(messages, **options)
+                options |= self._watching(call, expense)
+                message = await asked.ainvoke(messages, **options)
             self._record(call, message)
         return call.output
 
@@ -148,18 +159,26 @@ class Run:
     ) -> AsyncIterator[str | Restarted]:
         """Put a request to the model and give its reply piece by piece; raises as `ask`."""
         messages = render(request)
-        async with self._call(purpose, messages, calls) as call:
+        async with self._call(purpose, messages, calls, self.parts.model) as (call, expense):
             chunks: list[AIMessageChunk] = []
             text: list[str] = []
-            async for chunk in self._chunks(purpose, messages, self._watching(call)):
+            hidden = HiddenStream(self.parts.secrets)
+            watching = self._watching(call, expense)
+            async for chunk in self._chunks(purpose, messages, watching):
                 chunks.append(chunk)
                 if restart := chunk.response_metadata.get("attempt_restarted"):
                     text.clear()
+                    hidden = HiddenStream(self.parts.secrets)
                     yield Restarted(_why(restart))
                 elif piece := whole(str(chunk.text)):
-                    text.append(piece)
+                    expense.wrote(piece)
                     call.first_token_ms = call.first_token_ms or self.now()
-                    yield piece
+                    if shown := hidden.feed(piece):
+                        text.append(shown)
+                        yield shown
+            if rest := hidden.rest():
+                text.append(rest)
+                yield rest
             self._record(call, _joined(chunks), "".join(text))
 
     async def finish(self, status: RunStatus, stop_reason: str) -> None:
@@ -250,48 +269,92 @@ class Run:
 
     @asynccontextmanager
     async def _call(
-        self, purpose: Purpose, messages: Sequence[BaseMessage], calls: list[Call]
-    ) -> AsyncIterator[Call]:
+        self,
+        purpose: Purpose,
+        messages: Sequence[BaseMessage],
+        calls: list[Call],
+        model: Runnable[LanguageModelInput, AIMessage],
+    ) -> AsyncIterator[tuple[Call, Expense]]:
         prompt = [Message(role=message.type, content=str(message.text)) for message in messages]
-        estimate = sum(len(message.content) for message in prompt) // _CHARACTERS_PER_TOKEN
+        expense = self._expense(purpose, prompt, messages, model)
         asked_ms = self.now()
-        async with self._calls_at_once:
-            self.ledger.reserve(estimate, final=purpose in _FINAL)
+        async with self._turn_for(purpose, expense):
             started_ms = self.now()
             call = Call(purpose=purpose, prompt=prompt, started_ms=started_ms)
             call.queued_ms = round(started_ms - asked_ms, 3)
             calls.append(call)
             try:
-                yield call
+                yield call, expense
             except HoptrailError as error:
                 _note_failure(call, error)
                 raise
             except Exception as error:
                 # A caller's model may raise anything; it is the failure of this one call.
                 _note_failure(call, error)
-                name, why = self.parts.model._llm_type, f"{type(error).__name__}: {error}"
+                call.error = self.parts.secrets.hide(call.error)
+                name, why = self.parts.model._llm_type, call.error
                 raise BackendUnavailable(why, backend=name) from error
             finally:
                 call.ms = round(self.now() - call.started_ms, 3)
-                self.ledger.settle(estimate, call.input_tokens, call.output_tokens)
+                expense.settle(call)
 
-    def _watching(self, call: Call) -> dict[str, Any]:
-        """Have the attempts entered into the trace while they are made, where that is possible."""
-        return {"attempts": call.attempts} if self.parts.routed else {}
+    @asynccontextmanager
+    async def _turn_for(self, purpose: Purpose, expense: Expense) -> AsyncIterator[None]:
+        """Wait for one of the calls at a time, and for what it may spend; neither beyond the time.
+
+        Raises:
+            BudgetExceeded: it would go over a limit, or the deadline passed.
+        """
+        async with self.until_deadline(purpose):
+            await self._calls_at_once.acquire()
+        try:
+            async with self.until_deadline(purpose):
+                await expense.reserve()
+            yield
+        finally:
+            self._calls_at_once.release()
+
+    def _expense(
+        self,
+        purpose: Purpose,
+        prompt: Sequence[Message],
+        messages: Sequence[BaseMessage],
+        model: Runnable[LanguageModelInput, AIMessage],
+    ) -> Expense:
+        texts = [message.content for message in prompt]
+        bound = getattr(model, "kwargs", {})  # a model with tools bound to it is sent with them
+        request = request_of(messages)
+        others = [json.dumps(bound.get("tools", [])), json.dumps(request and schema_of(request))]
+        return Expense(
+            self.ledger,
+            texts,
+            most_input(texts, others),
+            final=purpose in _FINAL,
+            tells_attempts=self.parts.routed,
+        )
+
+    def _watching(self, call: Call, expense: Expense) -> dict[str, Any]:
+        """Have the attempts traced and paid for while they are made, where that is possible."""
+        return {"attempts": call.attempts, "expense": expense} if self.parts.routed else {}
 
     def _record(self, call: Call, message: BaseMessage, text: str | None = None) -> None:
         told = message.response_metadata.get("hoptrail", {})
-        call.output = whole(str(message.text)) if text is None else text
-        call.tool_calls = read_tool_calls(message)
+        hide = self.parts.secrets.hide
+        call.output = hide(whole(str(message.text))) if text is None else text
+        call.tool_calls = [self._without_keys(each) for each in read_tool_calls(message)]
         call.backend = told.get("backend") or self.parts.model._llm_type
         call.model = told.get("model") or message.response_metadata.get("model_name")
         call.reason = told.get("reason", "passed in by the caller")
-        call.finish_reason = _finish_reason(message.response_metadata)
+        call.finish_reason = hide(_finish_reason(message.response_metadata))
         call.degraded = bool(told.get("degraded"))
         call.attempts = [Attempt.model_validate(attempt) for attempt in told.get("attempts", ())]
         self._count(call, message)
         self.warn(*told.get("warnings", ()), *_refusals(call))
         self._note_degraded(call)
+
+    def _without_keys(self, wanted: ToolCall) -> ToolCall:
+        """Give a call that a model asks for: no tool is ever told a key of ours."""
+        return ToolCall.model_validate(self.parts.secrets.hide_each(wanted.model_dump()))
 
     def _note_degraded(self, call: Call) -> None:
         if call.degraded and not self.trace.degraded:
@@ -304,18 +367,20 @@ class Run:
 
     def _count(self, call: Call, message: BaseMessage) -> None:
         if call.degraded:  # the built-in reader spends nothing
-            self.ledger.give_back()
             return
         usage = getattr(message, "usage_metadata", None) or {}
-        prompt = sum(len(part.content) for part in call.prompt)
+        prompt = estimated_tokens(*(part.content for part in call.prompt))
         call.tokens_estimated = not usage
-        call.input_tokens = usage.get("input_tokens", prompt // _CHARACTERS_PER_TOKEN)
-        call.output_tokens = usage.get("output_tokens", len(call.output) // _CHARACTERS_PER_TOKEN)
+        call.input_tokens = usage.get("input_tokens", prompt)
+        call.output_tokens = usage.get("output_tokens", estimated_tokens(call.output))
 
     async def _save_now_and_then(self) -> None:
         if time.perf_counter() - self._saved > _SAVE_EVERY_SECONDS:
             self._saved = time.perf_counter()
-            await self.parts.journal.off_loop(self.parts.journal.save_trace, self.trace)
+            try:
+                await self.parts.journal.off_loop(self.parts.journal.save_trace, self.trace)
+            except StorageFailed as error:
+                self.warn(f"the trace could not be written while the run went on: {error}")
 
 
 async def open_run(  # what a run is: all but the first four have a default
@@ -333,7 +398,8 @@ async def open_run(  # what a run is: all but the first four have a default
         RunBusy: somebody else is working on it.
         HoptrailError: the question is empty.
     """
-    question = whole(question)
+    began = time.monotonic()  # many that begin at once wait for the disk, which is their time
+    question = parts.secrets.hide(whole(question))
     if not question.strip():
         raise HoptrailError('the question is empty: a graph is given {"question": "..."}')
     trace = Trace(
@@ -349,7 +415,7 @@ async def open_run(  # what a run is: all but the first four have a default
     )
     lock, kept = await _admitted(parts.journal, trace)
     lineage = lineage_in(kept)
-    run = Run(parts, trace, lock, lineage)
+    run = Run(parts, trace, lock, lineage, began)
     run.kept = kept
     if lineage is not None:
         async with run.guarded():
@@ -367,10 +433,24 @@ def _descend(run: Run, lineage: Lineage) -> None:
     trace.parent_run_id, trace.change = lineage.parent_run_id, lineage.change
     trace.model_policy = run.parts.policy
     if lineage.documents != trace.documents:
-        run.warn(
-            f"what is kept of run {lineage.parent_run_id} was answered from "
-            f"{lineage.documents or 'no documents'}, the rest from {trace.documents or 'none'}"
-        )
+        run.warn(_mixed(lineage.parent_run_id, lineage.documents, trace.documents))
+
+
+def _take_up(trace: Trace, kept: dict[str, str], journal: Journal) -> None:
+    """Say in a run's trace what there is to say of an earlier part of it."""
+    lineage = lineage_in(kept)
+    begun = len(kept) > (lineage.entries if lineage else 0)
+    trace.resumed = begun or journal.trace_path(trace.run_id).exists()
+    before = journal.run(trace.run_id).options.get("documents", "") if begun else trace.documents
+    if lineage is None and before != trace.documents:
+        trace.warnings.append(_mixed(trace.run_id, before, trace.documents))
+
+
+def _mixed(run_id: str, before: object, now: str) -> str:
+    return (
+        f"what is kept of run {run_id} was answered from "
+        f"{before or 'no documents'}, the rest from {now or 'none'}"
+    )
 
 
 async def _admitted(journal: Journal, trace: Trace) -> tuple[FileLock, dict[str, str]]:
@@ -384,8 +464,9 @@ async def _admitted(journal: Journal, trace: Trace) -> tuple[FileLock, dict[str,
 
     def admit() -> dict[str, str]:
         locks.append(journal.admit(trace.run_id, trace.question, options))
-        trace.resumed = journal.trace_path(trace.run_id).exists()
-        return journal.entries(trace.run_id)
+        kept = journal.entries(trace.run_id)
+        _take_up(trace, kept, journal)
+        return kept
 
     def let_go() -> None:
         # What an earlier part of the run has written down stays: nothing was added to it.

@@ -10,7 +10,8 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from typing import TypeVar, cast
 from urllib.parse import quote, quote_plus
 
 STUB = "…"
@@ -121,6 +122,7 @@ def _shapes() -> tuple[_Shape, ...]:
 
 
 Mask = Callable[[str], str]
+T = TypeVar("T")
 
 
 class Secrets:
@@ -134,12 +136,27 @@ class Secrets:
         self._forms = {form: _stub(value) for value in held for form in _forms(value)}
         self._in_json = tuple({escaped for form in self._forms for escaped in _in_json(form)})
 
+    @cached_property
+    def begun(self) -> frozenset[str]:
+        """Every beginning of every form of a known value."""
+        return frozenset(form[:end] for form in self._forms for end in range(1, len(form)))
+
     def hide(self, text: str) -> str:
         """Give a text with the known values masked, and nothing else."""
         for form, stub in self._forms.items():
             if form in text:
                 text = text.replace(form, stub)
         return text
+
+    def hide_start(self, text: str, length: int) -> str:
+        """Give the start of a text with the known values masked: also one that is cut there."""
+        stream = HiddenStream(self)
+        start = stream.feed(text[:length])
+        return start if len(text) > length else start + stream.rest()
+
+    def hide_each(self, value: T) -> T:
+        """Give a JSON value with the known values masked in its keys and texts."""
+        return cast("T", _each(value, self.hide)) if self._forms else value
 
     def hide_in(self, document: str) -> str:
         """Give a JSON document with the known values masked; one without any as it is."""
@@ -156,6 +173,39 @@ class Secrets:
         if not any(form in document for form in self._in_json) and not _hints(document):
             return document
         return _walked(document, self.masked)
+
+
+class HiddenStream:
+    """A text that comes in pieces, with the known values of some secrets masked.
+
+    A piece that may be the beginning of a value is held back until more of the text has come.
+    """
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._hide, self._begun = secrets.hide, secrets.begun
+        self._longest = max(map(len, self._begun), default=0)
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Take a piece of the text; give what can be shown now."""
+        text = self._hide(self._held + piece)
+        longest = min(self._longest, len(text))
+        begin = next(
+            (at for at in range(len(text) - longest, len(text)) if text[at:] in self._begun),
+            len(text),
+        )
+        self._held = text[begin:]
+        return text[:begin]
+
+    def rest(self) -> str:
+        """Give what was held back, at the end of the text."""
+        rest, self._held = self._held, ""
+        return rest
+
+
+def without_key(text: str, key: str | None) -> str:
+    """Give a server's words without a key that it was sent, in whatever form it repeats it."""
+    return Secrets([key]).hide(text).replace(key, STUB) if key else text
 
 
 def masked(text: str) -> str:

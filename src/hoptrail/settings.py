@@ -16,8 +16,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 from urllib.parse import unquote
 
 import platformdirs
@@ -57,6 +58,11 @@ _LEGACY_HOST = "api-inference.huggingface.co"
 _LOGIN = "hf login"
 _ENVIRONMENT = "environment"
 _SECRETS = ("token", "api_token", "otlp_headers")
+_LARGEST_FILE = 64 * 1024
+"""Bytes; a file of settings that is larger is none, and would be slow to read."""
+_LONGEST_EXPANSION = 1024 * 1024
+_LONGEST_SHOWN = 200
+_EXPANDED = re.compile(r"\$\{([^}:]*)(?::-[^}]*)?\}")
 _KEYS = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 """What the name of a header says whose value is a secret."""
 
@@ -76,7 +82,10 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _path(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) and value else value or None
+    try:
+        return Path(value).expanduser() if isinstance(value, str) and value else value or None
+    except RuntimeError as error:  # ``~nobody``
+        raise ValueError("there is no such user's home folder") from error
 
 
 def _paths(value: object) -> object:
@@ -242,7 +251,7 @@ class Settings(BaseModel):
         if isinstance(ollama, str) and "@" not in ollama:
             _, _, port, default, _ = ollama_parts(ollama)
             if port and not is_port(port):
-                warnings.append(f"OLLAMA_HOST has a bad port, {port!r}: using {default}.")
+                warnings.append(f"OLLAMA_HOST has a bad port, {_cut(port)!r}: using {default}.")
         given = values.get("warnings", ())
         return {**values, "warnings": (*given, *warnings) if isinstance(given, tuple) else given}
 
@@ -255,6 +264,9 @@ class Settings(BaseModel):
     def with_model(self, backend: str, model: str) -> Settings:
         """Give these settings with another chat model for one of the backends."""
         return self.model_copy(update={MODEL_SETTINGS[backend]: model})
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("settings hold keys, which a pickle would show: load them where they are")
 
     @property
     def secrets(self) -> Secrets:
@@ -391,11 +403,45 @@ def _flags(flags: Mapping[str, object]) -> _Source:
 
 
 def _environments() -> list[_Source]:
+    path = Path(".env")
     try:
-        dotenv = dotenv_values(".env", encoding="utf-8")
+        # A folder of that name is somebody's virtual environment.
+        dotenv = _dotenv(_text_of(path)) if path.exists() and not path.is_dir() else {}
     except (OSError, ValueError) as error:
         raise SettingsError(f".env cannot be read: {error}. Save it as UTF-8 text.") from error
     return [_variables(os.environ, _ENVIRONMENT), _variables(dotenv, ".env")]
+
+
+def _dotenv(text: str) -> dict[str, str | None]:
+    """Read the variables; each ``${NAME}`` in one stands for an earlier one, or an environment's.
+
+    Raises:
+        ValueError: they would be longer than any settings: each can double the one before.
+    """
+    lengths: dict[str, int] = {}
+    # Parsed for this only where it matters: what cannot be parsed is told each time.
+    plain = dotenv_values(stream=StringIO(text), interpolate=False) if "${" in text else {}
+    for name, value in plain.items():
+        names = _EXPANDED.findall(value or "")
+        used = (lengths.get(each, len(os.environ.get(each, ""))) for each in names)
+        lengths[name] = len(value or "") + sum(used)
+        if lengths[name] > _LONGEST_EXPANSION:
+            raise ValueError(f"{name[:_LONGEST_SHOWN]} expands to more than a megabyte")
+    return dotenv_values(stream=StringIO(text))
+
+
+def _text_of(path: Path) -> str:
+    """Read a file of settings.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no UTF-8, or larger than any such file.
+    """
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_FILE + 1)
+    if len(content) > _LARGEST_FILE:
+        raise ValueError(f"it is larger than {_LARGEST_FILE // 1024} KiB")
+    return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _variables(held: Mapping[str, str | None], place: str) -> _Source:
@@ -417,9 +463,11 @@ def _files() -> list[_Source]:
 
 def _toml(path: Path) -> _Source:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(_text_of(path))
     except FileNotFoundError:
         return _Source({})
+    except RecursionError:
+        raise SettingsError(f"{path} is nested too deeply. Correct or remove it.") from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"{path} cannot be read: {error}. Correct or remove it.") from error
     known = list(variables())
@@ -447,7 +495,7 @@ def _saved_login() -> SecretStr | None:
 
 
 def _is_no_setting(name: str, place: str, known: Iterable[str]) -> str:
-    return f"{name} ({place}) is not a setting{_nearest(name, known)}"
+    return f"{_cut(name)} ({place}) is not a setting{_nearest(_cut(name), known)}"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -455,17 +503,29 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f": did you mean {close[0]}?" if close else "."
 
 
+def _told(value: object) -> str:
+    """Give a value that cannot be used as an error shows it: without a user, and not at length."""
+    _, user, rest = repr(value).rpartition("@")
+    return _cut(f"…@{rest}" if user else rest)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
 def _explained(error: ValidationError, found: Mapping[str, _Found]) -> str:
     """Say of each bad value what it is called, where it stands, what is wrong and what to do."""
+    keys = [str(found[name].value).strip() for name in _SECRETS if name in found]
     lines = []
     for problem in error.errors(include_url=False):
         setting = str(problem["loc"][0])
         each = found[setting]
-        value = "its value" if setting in _SECRETS else re.sub(".*@", "…@", repr(each.value))
-        wrong = problem["msg"].removeprefix("Value error, ")
+        value = "its value" if setting in _SECRETS else _told(each.value)
+        wrong = _cut(problem["msg"].removeprefix("Value error, "))
         example = _shown(Settings.model_fields[setting].get_default(call_default_factory=True))
         fix = f"Write for example {each.written}={example}" if example else "Correct it"
         lines.append(
             f"{each.written} ({each.place}): {value} cannot be used: {wrong}. {fix}, or remove it."
         )
-    return "\n".join(dict.fromkeys(lines))
+    # A key may have been written where another value belongs.
+    return Secrets(keys).masked("\n".join(dict.fromkeys(lines)))

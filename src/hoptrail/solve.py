@@ -12,20 +12,24 @@ from collections.abc import AsyncIterator, Sequence
 from hoptrail.characters import whole
 from hoptrail.citations import citations_for
 from hoptrail.context import Context, gather_context
-from hoptrail.errors import BudgetExceeded, HoptrailError, InvalidResponse
+from hoptrail.errors import BudgetExceeded, HoptrailError, InvalidResponse, StorageFailed
 from hoptrail.events import StepFinished, StepStarted
 from hoptrail.evidence import Evidence
 from hoptrail.inheritance import awaited, given_key, holds, parts_for, shown, step_key
+from hoptrail.kept import kept_as
 from hoptrail.plan import Step, fill, mentions
 from hoptrail.planning import Voided
 from hoptrail.reply import read_step_reply
 from hoptrail.request import StepReply, StepRequest
 from hoptrail.run import Run
-from hoptrail.tool_use import ask_with_tools
+from hoptrail.tokens import cut, weight
+from hoptrail.tool_use import ask_with_tools, unusable_key
 from hoptrail.trace import StepTrace, TracedEvidence
 
 WIDER = 2
 """How many times more passages a step gets in a revision round."""
+LONGEST_ANSWER = 4_000
+"""The weight of a step's answer, at most: later prompts hold it, several times perhaps."""
 
 
 async def solve_steps(run: Run, steps: AsyncIterator[Step | Voided]) -> None:
@@ -61,7 +65,7 @@ async def _run_step(run: Run, step: Step, needed: Sequence[Ended], ended: dict[i
     own, record = ended[step.id], run.trace.step(step.id)
     if (given := run.kept.get(given_key(run.key, record))) is not None:
         record.started_ms = run.now()
-        record = _put(run, record, StepTrace.model_validate_json(given))
+        record = _put(run, record, kept_as(StepTrace, given))
         run.tell(StepStarted(record.id, record.asked))
     else:
         known = [await need for need in needed]
@@ -93,11 +97,13 @@ async def _answer_or_record(run: Run, record: StepTrace, known: list[StepTrace])
     run.tell(StepStarted(record.id, record.asked))
     key = step_key(run.key, record, run.parts.tool_names)
     if key in run.kept:
-        kept = StepTrace.model_validate_json(run.kept[key])
+        kept = kept_as(StepTrace, run.kept[key])
         if holds(run, record, kept):
             return _taken_up(run, record, kept)
     try:
         await _answer(run, record, known)
+    except StorageFailed:
+        raise  # what was paid for is not kept: no other step may build on that
     except HoptrailError as error:
         record.status, record.error = "failed", whole(f"{type(error).__name__}: {error}")
         run.failures.append(error)
@@ -115,6 +121,9 @@ def self_contained(record: StepTrace, known: Sequence[StepTrace]) -> str:
     with that step's answer, because retrieval for a pronoun finds nothing.
     """
     asked = fill(record.question, {step.id: step.answer for step in known})
+    if asked != record.question and weight(asked) > LONGEST_ANSWER:
+        record.warnings.append("cut: with the answers it refers to, the question was too long")
+        asked = cut(asked, LONGEST_ANSWER)
     unnamed = [step.answer for step in known if not mentions(asked, step.answer)]
     if asked == record.question and unnamed:
         about = ", ".join(unnamed)
@@ -158,10 +167,14 @@ async def _ask(
 ) -> tuple[StepReply, tuple[Evidence, ...]]:
     """Give the reply, and the evidence it counts by: tools may have added to the request's."""
     text, request = await ask_with_tools(run, request, record)
+    call = record.calls[-1]
     try:
-        return read_step_reply(text, backend=record.calls[-1].backend), request.evidence
+        return read_step_reply(text, backend=call.backend), request.evidence
     except InvalidResponse as error:
         record.warnings.append(f"asked again: {error}")
+    if not call.from_journal:
+        key = unusable_key(run, record, len(record.calls) - 1)
+        await run.keep(key, call.model_dump_json())
     text = await run.ask("step", request, record.calls)
     return read_step_reply(text, backend=record.calls[-1].backend), request.evidence
 
@@ -175,7 +188,9 @@ def _note_context(record: StepTrace, context: Context) -> None:
 
 
 def _note_reply(record: StepTrace, reply: StepReply, evidence: Sequence[Evidence]) -> None:
-    record.reasoning, record.answer = reply.reasoning, reply.answer
+    record.reasoning, record.answer = reply.reasoning, cut(reply.answer, LONGEST_ANSWER)
+    if record.answer != reply.answer:
+        record.warnings.append(f"the answer was cut to {LONGEST_ANSWER} characters")
     record.status = "answered" if reply.found else "abstained"
     record.degraded = record.calls[-1].degraded
     if reply.found:

@@ -64,6 +64,8 @@ class Embedder(ABC):
     """``huggingface``, ``ollama``, ``local``, ``hash`` or ``external``."""
     model: str = ""
     """The model's name as its backend knows it."""
+    may_change: bool = True
+    """Whether another model may come to answer under this name while the process runs."""
 
     @abstractmethod
     async def space(self) -> EmbeddingSpace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from hoptrail.backend import Availability, Backend
 from hoptrail.breaker import Breaker, Ticket
@@ -30,8 +31,8 @@ class Pause:
 
     @property
     def soon(self) -> bool:
-        """Whether the backend itself asked for it, and will be back."""
-        return issubclass(self.kind, BackendBusy)
+        """Whether it is over, or the backend itself asked for it and will be back."""
+        return self.seconds <= 0 or issubclass(self.kind, BackendBusy)
 
     def __str__(self) -> str:
         return f"benched for {max(self.seconds, 1):.0f} s {self.why}"
@@ -41,7 +42,8 @@ class Standing:
     """The standing of one backend.
 
     A probe's finding holds 15 s when it is up and 5 s when not; a backend whose last call was
-    answered needs no probe. One probe runs at a time, whoever waits for it.
+    answered needs no probe, and one that is to be left alone gets none. One probe runs at a
+    time, whoever waits for it.
     """
 
     def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
@@ -53,6 +55,7 @@ class Standing:
         self._found: Availability | None = None
         self._found_until = 0.0
         self._proven = False
+        self._was_up = False
         self._probing = PerLoop(asyncio.Lock)
 
     def pause(self) -> Pause | None:
@@ -65,6 +68,21 @@ class Standing:
             return replace(self._bench, seconds=benched)
         return Pause(broken, "after repeated failures")
 
+    def comes_back(self) -> Pause | None:
+        """Give how long it takes until it is worth looking at, or None when nobody knows.
+
+        That is so for one that was never up. One that may be up now takes no time.
+        """
+        if pause := self.pause():
+            return pause
+        known = self.known()
+        if known is None or known.up:
+            return Pause(0.0, "")
+        seconds = self._found_until - self._clock()
+        if known.state == "loading":
+            return Pause(seconds, "while it loads", BackendBusy)
+        return Pause(seconds, "because it is down") if self._was_up else None
+
     def known(self) -> Availability | None:
         """Give what is known without asking, or None when it is too old."""
         if self._proven or self._clock() < self._found_until:
@@ -74,7 +92,7 @@ class Standing:
     async def availability(self) -> Availability:
         """Give what is known, or ask."""
         async with self._probing.get():
-            return self.known() or await self._probe()
+            return self._left_alone() or self.known() or await self._probe()
 
     def admit(self) -> Ticket | None:
         """Take the right to make one call now."""
@@ -83,21 +101,23 @@ class Standing:
     def succeeded(self, ticket: Ticket) -> None:
         """Note that a call was answered: the best proof that the backend is up."""
         self._breaker.succeeded(ticket)
-        self._benched_until = 0.0
-        self._proven = True
-        if self._found is None or not self._found.up:
-            self._found = Availability(
-                backend=self.backend.name, model=self.backend.model, state="up", detail="answered"
-            )
+        if self.pause():
+            # The call began before it: that it ends well says nothing of what came since.
+            return
+        found = self._found
+        if found is None or not found.up:
+            found = self._availability("up", "answered")
+        self._found, self._proven, self._was_up = found, True, True
 
     def failed(self, ticket: Ticket, error: BackendError) -> None:
         """Note that a call failed, and how long the backend is to be left alone."""
-        self._forget()
+        seconds = error.bench_seconds
         if error.counts_for_breaker:
             self._breaker.failed(ticket)
         else:
             self._breaker.release(ticket)
-        seconds = error.bench_seconds
+        if error.counts_for_breaker or seconds:
+            self._forget()
         if seconds and error.retry_after is not None:
             seconds = error.retry_after
         until = self._clock() + seconds
@@ -117,19 +137,33 @@ class Standing:
         self._found = None
         self._found_until = 0.0
 
+    def _left_alone(self) -> Availability | None:
+        pause = self.pause()
+        return self._availability("down", str(pause), pause.fix) if pause else None
+
     async def _probe(self) -> Availability:
-        name, model = self.backend.name, self.backend.model
         try:
             async with TimeLimit(PROBE_SECONDS):
                 found = await self.backend.probe()
         except TimeoutError:
-            detail = f"no answer within {PROBE_SECONDS:g} s"
-            found = Availability(backend=name, model=model, state="down", detail=detail)
+            found = self._availability("down", f"no answer within {PROBE_SECONDS:g} s")
         except BackendError as error:
-            found = Availability(backend=name, model=model, state="down", detail=str(error))
+            found = self._availability("down", str(error))
+        if self._proven and self._found:
+            # A call was answered meanwhile, and that is the better proof.
+            return self._found
         self._found = found
         self._found_until = self._clock() + (UP_FOR if found.up else DOWN_FOR)
+        self._was_up = self._was_up or found.up
         return found
+
+    def _availability(
+        self, state: Literal["up", "down"], detail: str, fix: str = ""
+    ) -> Availability:
+        backend = self.backend
+        return Availability(
+            backend=backend.name, model=backend.model, state=state, detail=detail, fix=fix
+        )
 
 
 async def first_up(standings: Sequence[Standing]) -> Standing | None:

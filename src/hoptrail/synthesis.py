@@ -11,6 +11,7 @@ from hoptrail.events import AnswerRestarted, AnswerText
 from hoptrail.evidence import Citation, Evidence
 from hoptrail.reply import FinalStream, FinalText, read_final
 from hoptrail.request import ChatRequest, StepOutcome, SynthesisRequest
+from hoptrail.room import newest_within, room_beside, steps_within, weight_of_steps
 from hoptrail.run import Key, Restarted, Run
 from hoptrail.trace import Call, StepTrace, Trace
 
@@ -64,15 +65,18 @@ def outcome(step: StepTrace, numbers: Mapping[str, int]) -> StepOutcome:
     )
 
 
-def synthesis_request(trace: Trace) -> SynthesisRequest:
-    """Give what a model is asked for the answer of a run whose steps have ended."""
-    evidence = _cited_evidence(trace.steps)
+def synthesis_request(trace: Trace, tokens: int) -> SynthesisRequest:
+    """Give what a model is asked for the answer of a run whose steps have ended.
+
+    It is limited to so many tokens: findings come before passages, and of both the newest first.
+    """
+    room = room_beside(trace.question, tokens)
+    told = steps_within([outcome(step, {}) for step in trace.steps], room // 2)
+    evidence = newest_within(_cited_evidence(trace.steps), room - weight_of_steps(told))
     numbers = {item.passage.id: number for number, item in enumerate(evidence, start=1)}
-    return SynthesisRequest(
-        question=trace.question,
-        steps=tuple(outcome(step, numbers) for step in trace.steps),
-        evidence=evidence,
-    )
+    cited = {step.id: outcome(step, numbers).passages for step in trace.steps}
+    steps = tuple(step.model_copy(update={"passages": cited[step.id]}) for step in told)
+    return SynthesisRequest(question=trace.question, steps=steps, evidence=evidence)
 
 
 def written_key(key: Key, request: SynthesisRequest | ChatRequest) -> str:
@@ -82,8 +86,12 @@ def written_key(key: Key, request: SynthesisRequest | ChatRequest) -> str:
 
 
 async def _synthesis(run: Run) -> FinalAnswer:
-    request = synthesis_request(run.trace)
+    request = synthesis_request(run.trace, run.parts.prompt_tokens)
     evidence = request.evidence
+    if (left_out := len(_cited_evidence(run.trace.steps)) - len(evidence)) > 0:
+        run.warn(f"{left_out} cited passages left out of the synthesis: {_limited(run)}")
+    if any(step.answer != run.trace.step(step.id).answer for step in request.steps):
+        run.warn(f"answers of steps were cut for the synthesis: {_limited(run)}")
     final = await written(run, request, run.trace.synthesis)
     if final.abstained:
         return FinalAnswer(final.text or _abstention(run.trace.steps).text, abstained=True)
@@ -128,6 +136,20 @@ async def written(
     if earlier is None:
         await run.keep(key, call.model_dump_json())
     return final
+
+
+def told_steps(run: Run) -> tuple[StepOutcome, ...]:
+    """Give how the steps of a run ended so far, cut to what a prompt that asks on may hold."""
+    room = room_beside(run.trace.question, run.parts.prompt_tokens)
+    steps = [outcome(step, {}) for step in run.trace.steps]
+    told = steps_within(steps, room)
+    if told != tuple(steps):
+        run.warn(f"what was found so far was cut where more was asked: {_limited(run)}")
+    return told
+
+
+def _limited(run: Run) -> str:
+    return f"a prompt is limited to {run.parts.prompt_tokens} tokens"
 
 
 def _known_passages(request: SynthesisRequest | ChatRequest) -> int | None:

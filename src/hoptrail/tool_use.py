@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.config import get_config
 from pydantic import ValidationError
@@ -23,14 +25,16 @@ from hoptrail.characters import whole
 from hoptrail.errors import RequestRefused, SettingsError
 from hoptrail.events import ToolUsed
 from hoptrail.evidence import Evidence, Passage
+from hoptrail.kept import kept_as
 from hoptrail.request import StepRequest
 from hoptrail.run import RUN_ID, Run
+from hoptrail.secrecy import Secrets
+from hoptrail.threads import in_own_thread
 from hoptrail.trace import Call, StepTrace, ToolCall, ToolUse, TracedEvidence
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.runnables import Runnable, RunnableConfig
-    from langchain_core.tools import BaseTool
 
     Model = Runnable[LanguageModelInput, AIMessage]
 
@@ -73,7 +77,15 @@ async def ask_with_tools(
             if not is_new:
                 break
     request = _without_tools(request)
-    return await run.ask("step", request, record.calls), request
+    if run.recalled(unusable_key(run, record), record.calls) is None:
+        await run.ask("step", request, record.calls)
+    return record.calls[-1].output, request
+
+
+def unusable_key(run: Run, record: StepTrace, calls: int | None = None) -> str:
+    """Name the reply to a step that comes after ``calls``, where it turns out to be none."""
+    number = len(record.calls) if calls is None else calls
+    return run.key("unusable", record.id, record.round, record.asked, number)
 
 
 def _with_tools(run: Run) -> Model | None:
@@ -118,8 +130,9 @@ class _Session:
         """Give the model's reply, or None when its backend refuses to be offered tools."""
         run, record = self._run, self._record
         key = run.key("turn", record.id, record.round, record.asked, request.tools, turn)
-        if (earlier := run.recalled(key, record.calls)) is not None:
-            return earlier
+        for kept in (key, unusable_key(run, record)):
+            if (earlier := run.recalled(kept, record.calls)) is not None:
+                return earlier
         try:
             await run.ask("step", request, record.calls, model=self._model)
         except RequestRefused as refused:
@@ -193,10 +206,10 @@ class _Session:
     async def _call(self, use: ToolUse, tool: BaseTool, key: str) -> None:
         run = self._run
         if (kept := run.kept.get(key)) is not None:
-            earlier = ToolUse.model_validate_json(kept)
+            earlier = kept_as(ToolUse, kept)
             use.output, use.error, use.from_journal = earlier.output, earlier.error, True
         else:
-            use.output, use.error = await _outcome(tool, use, call_id=key)
+            use.output, use.error = await _outcome(tool, use, key, run.parts.secrets)
             use.ms = round(run.now() - use.started_ms, 3)
             await run.keep(key, use.model_dump_json())
         if not use.error:
@@ -231,21 +244,40 @@ class _Session:
         return item
 
 
-async def _outcome(tool: BaseTool, use: ToolUse, call_id: str) -> tuple[str, str]:
-    """Call a tool; give what it returned, or why it failed."""
+async def _outcome(tool: BaseTool, use: ToolUse, call_id: str, secrets: Secrets) -> tuple[str, str]:
+    """Call a tool; give what it returned, or why it failed, without any key of ours."""
     call = {"type": "tool_call", "name": use.tool, "args": use.arguments, "id": call_id}
     try:
-        returned = await tool.ainvoke(call, _config_of_tools())
+        returned = await _called(tool, call)
     except ValidationError as error:
         return "", _in_short(error)
     except Exception as error:  # noqa: BLE001 # a caller's tool may raise anything
-        return "", whole(f"{type(error).__name__}: {error}")[:_LONGEST_ERROR]
+        why = f"{type(error).__name__}: {error}"
+        return "", whole(secrets.hide_start(why, _LONGEST_ERROR))
+    text = str(returned.text if isinstance(returned, ToolMessage) else returned)
+    text = whole(secrets.hide_start(text, LONGEST_OUTPUT))
     if not isinstance(returned, ToolMessage):
-        return whole(str(returned)[:LONGEST_OUTPUT]), ""
-    text = whole(str(returned.text)[:LONGEST_OUTPUT])
+        return text, ""
     if returned.status == "error":
         return "", text[:_LONGEST_ERROR] or "it failed"
     return text, ""
+
+
+async def _called(tool: BaseTool, call: Mapping[str, object]) -> object:
+    config = _config_of_tools()
+    if _blocks(tool):
+        return await in_own_thread(partial(tool.invoke, dict(call), config))
+    return await tool.ainvoke(dict(call), config)
+
+
+def _blocks(tool: BaseTool) -> bool:
+    """Say whether a tool has nothing but blocking code of its own."""
+    kind, bases = type(tool), (BaseTool, StructuredTool, Tool)
+    return (
+        not getattr(tool, "coroutine", None)
+        and kind.ainvoke in [base.ainvoke for base in bases]
+        and kind._arun in [base._arun for base in bases]
+    )
 
 
 def _config_of_tools() -> RunnableConfig:

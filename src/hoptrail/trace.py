@@ -5,6 +5,7 @@ Times are milliseconds since the start of the run, unless a name says otherwise.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from math import isfinite
 from typing import Any, Literal
@@ -33,7 +34,8 @@ class Attempt(BaseModel):
 
     ``server`` is the ``host:port`` that was asked, empty where the model runs in this process.
     ``reason`` says why this backend was chosen; ``started_ms`` and ``first_token_ms`` count from
-    the start of the call it belongs to.
+    the start of the call it belongs to. The tokens are those that one without an answer has cost
+    all the same, estimated; what the answer took stands in its call.
     """
 
     backend: str
@@ -45,6 +47,8 @@ class Attempt(BaseModel):
     started_ms: float = 0.0
     first_token_ms: float | None = None
     ms: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class Message(BaseModel):
@@ -285,16 +289,16 @@ def read_trace(text: str | bytes, name: str = "the trace") -> Trace:
 def _from_1(document: dict[str, Any]) -> None:
     """Tell when steps were planned and how long calls queued, as far as it can be told."""
     plan = document.get("plan")
-    written = [
+    written = sorted(
         call["started_ms"] + call["ms"]
         for call in _objects(plan if isinstance(plan, dict) else {}, "calls")
         if _are_times(call, "started_ms", "ms") and not call.get("from_journal")
-    ]
+    )
     for step in _objects(document, "steps"):
         if _are_times(step, "ready_ms"):
             # One that was ready before its plan was finished began while it was written.
-            before = [end for end in written if end <= step["ready_ms"]]
-            step["planned_ms"] = max(before, default=step["ready_ms"])
+            before = bisect_right(written, step["ready_ms"])
+            step["planned_ms"] = written[before - 1] if before else step["ready_ms"]
         first = next(iter(_objects(step, "calls")), {})
         if _are_times(step, "retrieved_ms") and _are_times(first, "started_ms"):
             first["queued_ms"] = max(0.0, round(first["started_ms"] - step["retrieved_ms"], 3))

@@ -109,8 +109,11 @@ def _as_httpx(request: httpx.Request) -> Iterator[None]:
         raise httpx.ConnectError(reason, request=request) from error
     except aiohttp.InvalidURL as error:
         raise httpx.UnsupportedProtocol(str(error), request=request) from error
-    except aiohttp.ClientPayloadError as error:
-        raise httpx.RemoteProtocolError("the body broke off", request=request) from error
+    # Their own words repeat bytes of the server, who may repeat our key.
+    except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
+        begun = isinstance(error, aiohttp.ClientPayloadError)
+        why = "the body broke off" if begun else "what came is no HTTP"
+        raise httpx.RemoteProtocolError(why, request=request) from None
     except (aiohttp.ClientError, OSError) as error:
         raise httpx.RemoteProtocolError(str(error), request=request) from error
 

@@ -16,6 +16,7 @@ from langchain_core.messages import (
     trim_messages,
 )
 from langchain_core.messages.utils import count_tokens_approximately
+from pydantic import BaseModel, ConfigDict
 
 from hoptrail.characters import whole
 from hoptrail.citations import citations_for
@@ -23,9 +24,10 @@ from hoptrail.context import gather_context
 from hoptrail.events import AnswerText, StepFinished, ToolUsed
 from hoptrail.fulfilment import fulfilled
 from hoptrail.intent import intent_of, said_of_oneself
+from hoptrail.kept import kept_as
 from hoptrail.memory import Memory
 from hoptrail.reply import FinalText, without_marks
-from hoptrail.request import ChatRequest, ChatTurn, StepReply
+from hoptrail.request import ChatRequest, ChatTurn, EarlierAnswer, StepReply
 from hoptrail.run import Run
 from hoptrail.synthesis import written
 from hoptrail.trace import StepTrace, ToolUse, TracedEvidence
@@ -39,6 +41,18 @@ _REFERS = re.compile(
 _SHORT = 3
 _LEAST_TOKENS = 3
 """What an empty message counts for (`count_tokens_approximately`)."""
+
+
+class Gathered(BaseModel):
+    """What a message is answered from, and how it was found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request: ChatRequest
+    mode: str
+    space: str | None = None
+    earlier: tuple[EarlierAnswer, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -58,26 +72,44 @@ class Turn:
         return self.run.trace.question
 
     async def gather(self) -> None:
-        """Find the facts and passages that the message needs."""
+        """Find the facts and passages that the message needs.
+
+        A resumed turn takes what it had found: by then memory holds what this message said.
+        """
         run, record = self.run, self.record
-        recall = None if self.memory is None else self.memory.recall
-        parts = replace(run.parts, recall=recall)
-        sought = _sought(self.question, self.before)
-        async with run.until_deadline("step"):
-            context = await gather_context(parts, sought, (), (), parts.top_k)
-        record.retrieval_mode = context.retrieval.mode
-        record.embedding_space = context.retrieval.space
-        record.earlier = list(context.earlier)
-        record.evidence = [TracedEvidence(**dict(item)) for item in context.retrieval.evidence]
-        record.warnings += context.warnings
+        key = run.key("gathered")
+        if (kept := run.kept.get(key)) is None:
+            gathered = await self._gathered()
+            await run.keep(key, gathered.model_dump_json())
+        else:
+            gathered = kept_as(Gathered, kept)
+        self.request = request = gathered.request
+        record.retrieval_mode, record.embedding_space = gathered.mode, gathered.space
+        record.earlier = list(gathered.earlier)
+        record.evidence = [TracedEvidence(**dict(item)) for item in request.evidence]
+        record.warnings += gathered.warnings
         record.retrieved_ms = run.now()
+
+    async def _gathered(self) -> Gathered:
+        recall = None if self.memory is None else self.memory.recall
+        parts = replace(self.run.parts, recall=recall)
+        sought = _sought(self.question, self.before)
+        async with self.run.until_deadline("step"):
+            context = await gather_context(parts, sought, (), (), parts.top_k)
         documented = parts.search is not None
-        self.request = ChatRequest(
+        request = ChatRequest(
             question=self.question,
             history=tuple(_turns(self.before, parts.context_tokens, marked=documented)),
             facts=tuple(fact.answer for fact in context.earlier),
             evidence=context.retrieval.evidence,
             from_documents=documented,
+        )
+        return Gathered(
+            request=request,
+            mode=context.retrieval.mode,
+            space=context.retrieval.space,
+            earlier=context.earlier,
+            warnings=context.warnings,
         )
 
     async def answer(self) -> None:
@@ -99,7 +131,8 @@ class Turn:
         for text in said_of_oneself(self.question):
             use = ToolUse(tool="remember", arguments={"text": text}, started_ms=self.run.now())
             try:
-                use.output = (await self.memory.remember(text)).text
+                async with self.run.until_deadline("chat"):
+                    use.output = (await self.memory.remember(text)).text
             except Exception as error:  # noqa: BLE001 # a caller's store may raise anything
                 # The answer has been given: it stands, and says what did not go well.
                 use.error = whole(f"{type(error).__name__}: {error}")
@@ -120,7 +153,8 @@ class Turn:
         if (done := self.run.kept.get(key)) is not None:
             use.output, use.from_journal = done, True
         else:
-            use.output = await fulfilled(self.memory, intent, in_conversation=bool(self.before))
+            async with self.run.until_deadline("chat"):
+                use.output = await fulfilled(self.memory, intent, in_conversation=bool(self.before))
             await self.run.keep(key, use.output)
         self._note(use)
         self.run.tell(AnswerText(use.output))

@@ -64,6 +64,8 @@ def the_run() -> str:
     return run.run_id
 
 
+@pytest.mark.promise("killed-runs-resume")
+@pytest.mark.promise("finished-calls-are-kept")
 @pytest.mark.parametrize(("graph", "call"), DEATHS)
 def test_after_kill_9_only_what_was_not_finished_is_asked(
     provider: LoopbackProvider, tmp_path: Path, graph: str, call: int

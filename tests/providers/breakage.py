@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 from tests.providers.fault import HTML, Fault
 from tests.providers.stream import Stream, wait
@@ -39,8 +40,8 @@ async def _half_header_reset(exchange: Exchange, _: Fault) -> None:
 
 
 def _raw(data: Callable[[], bytes]) -> Callable[[Exchange, Fault], Awaitable[None]]:
-    async def send(exchange: Exchange, _: Fault) -> None:
-        exchange.raw(data())
+    async def send(exchange: Exchange, fault: Fault) -> None:
+        exchange.raw(fault.told(data(), exchange.key))
         await exchange.close()
 
     return send
@@ -64,7 +65,7 @@ BEFORE_ANSWER: dict[str, Callable[[Exchange, Fault], Awaitable[None]]] = {
     "hang": _hang,
     "half_header": _half_header,
     "half_header_reset": _half_header_reset,
-    "garbage": _raw(lambda: b"\x16\x03\x01 this is not HTTP\r\n\r\n"),
+    "garbage": _raw(lambda: b"\x16\x03\x01 this is not HTTP {key}\r\n\r\n"),
     "http_9": _raw(lambda: b"HTTP/9.9 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
     "huge_header": _raw(lambda: _header_block("content-length: 2\r\nx-filler: " + "a" * MEBIBYTE)),
     "many_headers": _raw(
@@ -88,11 +89,16 @@ async def _corrupt_gzip(exchange: Exchange, data: bytes, _: Fault, content_type:
     await exchange.send(200, broken, content_type, {"content-encoding": "gzip"})
 
 
-async def _gzip_bomb(exchange: Exchange, _: bytes, fault: Fault, content_type: str) -> None:
+@cache
+def _bomb(size: int) -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = b" " * MEBIBYTE
-    parts = [packer.compress(block) for _ in range(max(fault.size // MEBIBYTE, 1))]
-    bomb = b"".join([*parts, packer.flush()])
+    parts = [packer.compress(block) for _ in range(max(size // MEBIBYTE, 1))]
+    return b"".join([*parts, packer.flush()])
+
+
+async def _gzip_bomb(exchange: Exchange, _: bytes, fault: Fault, content_type: str) -> None:
+    bomb = _bomb(fault.size)
     await exchange.send(200, bomb, content_type, {"content-encoding": "gzip"})
 
 
@@ -187,8 +193,8 @@ async def _stream_stall(exchange: Exchange, _: Stream, fault: Fault) -> None:
     await _hang(exchange, fault)
 
 
-async def _error_event(exchange: Exchange, stream: Stream, _: Fault) -> None:
-    exchange.chunk(stream.error)
+async def _error_event(exchange: Exchange, stream: Stream, fault: Fault) -> None:
+    exchange.chunk(fault.told(stream.error, exchange.key))
     await exchange.finish()
 
 
@@ -227,6 +233,15 @@ async def _giant_line(exchange: Exchange, stream: Stream, fault: Fault) -> None:
     await exchange.finish()
 
 
+async def _endless_tokens(exchange: Exchange, stream: Stream, _: Fault) -> None:
+    """The first token again and again, as fast as the client reads."""
+    some = stream.frame(stream.tokens[0]) * 500
+    while True:
+        exchange.chunk(some)
+        await exchange.flush()
+        await asyncio.sleep(0)
+
+
 CUTS: dict[str, Callable[[Exchange, Stream, Fault], Awaitable[None]]] = {
     "stream_reset": _stream_reset,
     "stream_close": _stream_close,
@@ -240,4 +255,5 @@ CUTS: dict[str, Callable[[Exchange, Stream, Fault], Awaitable[None]]] = {
     "bad_chunk_size": _bad_chunk_size,
     "endless_comments": _endless_comments,
     "giant_line": _giant_line,
+    "endless_tokens": _endless_tokens,
 }

@@ -168,7 +168,7 @@ def event_stream(chat: ChatRequest, reply: Reply, dialect: Dialect) -> Stream:
         opening = [packed(chunk({"role": "assistant", "content": ""}, None, {}))]
     else:
         opening = []
-    error = {"error": {"message": "Request failed during generation", "http_status_code": 424}}
+    error = {"error": {"message": "Request failed during generation{key}", "http_status_code": 424}}
     return Stream(
         content_type=dialect.content_type,
         frame=lambda payload: dialect.prefix + payload + b"\n\n",

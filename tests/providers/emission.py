@@ -23,7 +23,7 @@ async def fail_early(exchange: Exchange, fault: Fault | None) -> bool:
         body, content_type = _error_body(row.body)
         headers = dict(row.headers)
         content_type = headers.pop("content-type", content_type)
-        await exchange.send(row.status, body, content_type, headers)
+        await exchange.send(row.status, fault.told(body, exchange.key), content_type, headers)
         return True
     return False
 
@@ -45,8 +45,8 @@ async def send_document(
 ) -> None:
     """Send one JSON document, broken as the fault says."""
     kind = fault.kind if fault else ""
-    if mutate := BODY.get(kind):
-        payload = mutate(payload)
+    if fault and (mutate := BODY.get(kind)):
+        payload = fault.told(mutate(payload), exchange.key)
     if fault and (transfer := TRANSFERS.get(kind)):
         await transfer(exchange, payload, fault, content_type)
     elif fault and kind in STREAM:
@@ -60,8 +60,8 @@ async def send_stream(
 ) -> None:
     """Send a token stream at the reply's pace, broken as the fault says."""
     kind = fault.kind if fault else ""
-    if kind in ("error_body", "error_object_body", "error_list"):
-        await exchange.send(200, BODY[kind](b""))
+    if fault and kind in ("error_body", "error_object_body", "error_list"):
+        await exchange.send(200, fault.told(BODY[kind](b""), exchange.key))
         return
     if mutate := BODY.get(kind):
         stream.tokens = [mutate(token) for token in stream.tokens]

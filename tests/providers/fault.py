@@ -68,6 +68,7 @@ STREAM = frozenset(
         "bad_chunk_size",
         "endless_comments",
         "giant_line",
+        "endless_tokens",
     }
 )
 VARIATION = frozenset(
@@ -232,9 +233,9 @@ def _led_by(member: bytes) -> Callable[[bytes], bytes]:
 
 
 BODY: dict[str, Callable[[bytes], bytes]] = {
-    "error_body": lambda _: b'{"error":"Internal error in the upstream provider"}',
-    "error_object_body": lambda _: b'{"error":{"message":"upstream failed","code":500}}',
-    "error_list": lambda _: b'[{"error":"Internal error in the upstream provider"}]',
+    "error_body": lambda _: b'{"error":"Internal error in the upstream provider{key}"}',
+    "error_object_body": lambda _: b'{"error":{"message":"upstream failed{key}","code":500}}',
+    "error_list": lambda _: b'[{"error":"Internal error in the upstream provider{key}"}]',
     "truncated_json": lambda payload: payload[: len(payload) // 2],
     "garbage_json": lambda _: b"@#$%^ this is no JSON {{{",
     "trailing_garbage": lambda payload: payload + b"}]garbage",
@@ -246,6 +247,7 @@ BODY: dict[str, Callable[[bytes], bytes]] = {
     "no_choices": _without_answer,
     "content_null": _with_content(b"null"),
     "content_number": _with_content(b"7"),
+    "nested_content": _with_content(b"[" * 300 + b"]" * 300),
     "deep_json": lambda _: b"[" * 200_000 + b"]" * 200_000,
     "huge_int": _led_by(b"9" * 200_000),
     "duplicate_keys": lambda payload: (
@@ -299,7 +301,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     envelope: str = "string"
-    message: str = "the loopback provider was told to fail"
+    message: str = "the loopback provider was told to fail{key}"
     after: int = 0
     """Tokens that are sent before a stream breaks."""
     seconds: float | None = None
@@ -307,6 +309,8 @@ class Fault:
     (``slow_first_byte``: a minute) or between two bytes (``dribble``: a second)."""
     size: int = 100_000_000
     """Bytes of ``giant_line`` and of the unpacked ``gzip_bomb``."""
+    echo: bool = False
+    """Repeat the key that was sent where an error has room for it (``{key}``), as proxies do."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -322,6 +326,12 @@ class Fault:
         headers = {**row.headers, **self.headers}
         headers = {name: value.replace("{path}", path) for name, value in headers.items()}
         return _Error(row.status, row.body if self.body is None else self.body, headers)
+
+    def told(self, data: bytes, key: str) -> bytes:
+        """The bytes of an error, with the key that was sent in it or without."""
+        key = key if self.echo else ""
+        escaped = json.dumps(key)[1:-1] if data[:1] in b"{[" or data[:5] == b"data:" else key
+        return data.replace(b"{key}", escaped.encode())
 
     def envelope_body(self) -> Any:
         """The body of a ``status`` fault."""

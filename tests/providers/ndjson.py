@@ -9,7 +9,7 @@ from tests.providers.script import ChatRequest, Reply, count_tokens
 from tests.providers.stream import Stream
 
 NDJSON = "application/x-ndjson"
-BROKEN = b'{"error":"an error was encountered while running the model: unexpected EOF"}\n'
+BROKEN = b'{"error":"an error was encountered while running the model: unexpected EOF{key}"}\n'
 
 
 def document(

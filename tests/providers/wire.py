@@ -83,6 +83,11 @@ class Exchange:
         self._writer = writer
         self._pending: list[bytes] = []
 
+    @property
+    def key(self) -> str:
+        """What the client sent to be let in, if anything."""
+        return self.request.headers.get("authorization", "")
+
     def raw(self, data: bytes) -> None:
         """Queue bytes exactly as given."""
         self._pending.append(data)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +66,7 @@ class Asking:
             Interrupted: by Ctrl-C or SIGTERM, or because the plan was refused.
         """
         try:
-            with _sigterm_interrupts():
-                self._run()
+            self._run()
         except KeyboardInterrupt as error:
             raise Interrupted(self._way_on()) from error
         except HoptrailError as error:
@@ -226,12 +224,3 @@ class Asking:
         from hoptrail.terminal.lines import Lines
 
         return Lines(self._err)
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

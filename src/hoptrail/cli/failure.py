@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import sys
-from typing import NoReturn
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -38,11 +42,23 @@ class Interrupted(Exception):
 class Commands(click.Group):
     """A group whose commands end with the contract's exit codes, and no traceback."""
 
+    def main(  # type: ignore[override] # Any stands for both of its base's overloads
+        self, args: Sequence[str] | None = None, *rest: Any, **extra: Any
+    ) -> Any:
+        """Run as a process of its own, unless ``args`` are given."""
+        try:
+            return super().main(args, *rest, **extra)
+        finally:
+            # All is written down: a signal that comes now just ends the process.
+            if args is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
         debug = bool(ctx.params.get("debug"))
         try:
-            result: object = super().invoke(ctx)
+            with _sigterm_interrupts():
+                result: object = super().invoke(ctx)
         except (Interrupted, KeyboardInterrupt, click.Abort) as error:
             _leave(INTERRUPTED, "interrupted", str(error), debug)
         except EXPECTED as error:
@@ -50,6 +66,20 @@ class Commands(click.Group):
                 raise  # whoever read the output has left: click ends quietly
             _leave(exit_code(error), f"error: {cause(error)}", way_out(error), debug)
         return result
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does; who serves has handlers of their own."""
+    before = signal.getsignal(signal.SIGTERM)
+    mine = before is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+    if mine:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, before)
 
 
 def exit_code(error: BaseException) -> int:

@@ -95,14 +95,17 @@ def wish_of(question: str, flags: Flags) -> Wish:
         RunNotFound: there is no run to resume.
     """
     _make_absolute(flags)
-    if run_id := flags["resume"]:
-        asked = _as_before(flags, run_id).question
-        if question not in ("", asked):
-            raise click.UsageError(f"run {run_id} was asked another question: {asked}")
-        question = asked
+    row = _as_before(flags, flags["resume"]) if flags["resume"] else None
+    if row is not None:
+        if question not in ("", row.question):
+            raise click.UsageError(f"run {row.run_id} was asked another question: {row.question}")
+        question = row.question
     if not question:
         raise click.UsageError('there is no question: hoptrail ask "Who ...?"')
-    return Wish(question, flags, _settings(flags))
+    settings = _settings(flags)
+    if row is not None:
+        _check_documents(row, flags, settings)
+    return Wish(question, flags, settings)
 
 
 def wish_like(
@@ -120,12 +123,7 @@ def wish_like(
     _make_absolute(flags)
     row = _as_before(flags, named)
     settings = _settings(flags)
-    documents = row.options.get("documents")
-    # A conversation's turn has no fork at all, whichever documents it is given.
-    if documents and row.graph != "chat" and not (flags["docs"] or flags["index"] or settings.docs):
-        raise click.UsageError(
-            f"run {row.run_id} was answered from {documents}: name that with --docs or --index"
-        )
+    _check_documents(row, flags, settings)
     if also is not None:
         backends = dict.fromkeys((*settings.backends, also[0]))
         settings = settings.model_copy(update={"backends": tuple(backends)})
@@ -144,6 +142,16 @@ def _settings(flags: Flags) -> Settings:
     )
 
 
+def _check_documents(row: RunRow, flags: Flags, settings: Settings) -> None:
+    """Have the documents of a run named, where nothing tells them: none are not the same."""
+    documents = row.options.get("documents")
+    # A conversation's turn is neither resumed nor forked here, whichever documents it is given.
+    if documents and row.graph != "chat" and not (flags["docs"] or flags["index"] or settings.docs):
+        raise click.UsageError(
+            f"run {row.run_id} was answered from {documents}: name that with --docs or --index"
+        )
+
+
 def _make_absolute(flags: Flags) -> None:
     flags["docs"] = tuple(str(Path(path).absolute()) for path in flags["docs"])
     flags["index"] = flags["index"] and str(Path(flags["index"]).absolute())
@@ -156,7 +164,9 @@ def _as_before(flags: Flags, named: str) -> RunRow:
     with closing(open_journal()) as journal:
         run_id = run_id_of(journal, named)
         row = journal.run(run_id)
-        kept: Shape = json.loads(journal.entries(run_id).get(_ENTRY, "{}"))
+        # A process that was killed at once has kept no flags, but the graph is known all the same.
+        own = {"graph": row.graph} if row.graph in ("multi-hop", "iterative") else {}
+        kept: Shape = own | json.loads(journal.entries(run_id).get(_ENTRY, "{}"))
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     # A TypedDict cannot be merged key by key; both sides have its keys and types.
     flags.update(cast("Flags", {**kept, **given}))

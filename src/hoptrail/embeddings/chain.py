@@ -18,9 +18,11 @@ from hoptrail.errors import (
     BackendError,
     BackendRefused,
     BackendUnavailable,
+    InvalidResponse,
     RequestRefused,
 )
 from hoptrail.space import (
+    CANARY_TEXTS,
     CorpusEmbedder,
     Embedder,
     EmbeddingSpace,
@@ -33,6 +35,9 @@ from hoptrail.time_limit import TimeLimit
 BENCH_SECONDS = 30.0
 RECHECK_SECONDS = 300.0
 PROBE_SECONDS = 10.0
+WITNESS_TOLERANCE = 0.9
+"""Smallest cosine at which a canary that was embedded beside other texts is the same model's: in a
+batch a quantised model gives slightly other vectors than for a text alone."""
 
 State = Literal["down", "loading", "misconfigured", "model_missing"]
 Clock = Callable[[], float]
@@ -43,7 +48,8 @@ class WatchedEmbedder(Embedder):
 
     A failure is remembered for `BENCH_SECONDS` (longer when the server says so), in which it is
     not asked again; after that it has to prove itself by its canaries anew. They are kept for
-    `RECHECK_SECONDS`: a provider may change the model behind a name without a word.
+    `RECHECK_SECONDS`: a provider may change the model behind a name without a word. Until then a
+    canary goes along with every call as a witness, and the vectors are its model's or none.
     """
 
     def __init__(self, inner: Embedder, clock: Clock, probe_seconds: float) -> None:
@@ -67,15 +73,29 @@ class WatchedEmbedder(Embedder):
         return (await self.proof())[1]
 
     async def embed(self, texts: Sequence[str], kind: TextKind) -> Vectors:
-        """Give the inner embedder's vectors; remembers when it fails."""
+        """Give the inner embedder's vectors; remembers when it fails.
+
+        Raises:
+            InvalidResponse: among other things, when they are of another model than at its proof.
+        """
         self._raise_when_benched()
         try:
-            return await self.inner.embed(texts, kind)
+            if self._known is None or not texts or not self.inner.may_change:
+                return await self.inner.embed(texts, kind)
+            return await self._witnessed(texts, kind, self._known[1])
         except RequestRefused:
             raise
         except BackendError as error:
             self._bench(error)
             raise
+
+    async def _witnessed(self, texts: Sequence[str], kind: TextKind, canaries: Vectors) -> Vectors:
+        rows = await self.inner.embed([*texts, CANARY_TEXTS[0]], kind)
+        known = canaries[0 if kind == "passage" else len(CANARY_TEXTS)]
+        if rows.shape[1:] != known.shape or rows[-1] @ known < WITNESS_TOLERANCE:
+            message = "another model answers under this name than when it was checked"
+            raise InvalidResponse(message, backend=self.backend, model=self.model)
+        return rows[:-1]
 
     async def proof(self, *, fresh: bool = False) -> tuple[EmbeddingSpace, Vectors]:
         """Give space and canaries, asking when nothing recent is known or ``fresh`` is wanted."""

@@ -10,15 +10,18 @@ from typing import NoReturn
 
 import httpx
 
-from hoptrail.connections import HttpRefusal
+from hoptrail.connections import HttpRefusal, TooLarge, refuse
 from hoptrail.errors import (
+    AnswerTooLarge,
     BackendBusy,
     BackendError,
     BackendRefused,
     BackendUnavailable,
     InvalidResponse,
 )
-from hoptrail.refusals import body_of, code_of, estimated_time, kind_of, wait_of, words_of
+from hoptrail.foreign_json import TooDeep, read_foreign
+from hoptrail.refusals import SHOWN, body_of, code_of, is_loading, kind_of, wait_of, words_of
+from hoptrail.secrecy import without_key
 from hoptrail.time_limit import TimeLimit
 
 Clients = Callable[[], httpx.AsyncClient]
@@ -27,7 +30,6 @@ Clients = Callable[[], httpx.AsyncClient]
 CONNECT_SECONDS = 2.0
 BODY_LIMIT = 16 * 2**20
 """Bytes after decompression: 32 vectors of 8,192 numbers fit four times over."""
-TEXT_LIMIT = 300
 
 
 class TooSlow(BackendUnavailable):
@@ -59,9 +61,13 @@ class Endpoint:
             self.fail(TooSlow, f"no complete answer within {self.seconds:g} s")
         except httpx.TimeoutException as error:
             self.fail(TooSlow, f"{httpx.URL(url).host}: {type(error).__name__}")
+        except TooLarge as error:
+            self.fail(AnswerTooLarge, str(error))
+        except httpx.DecodingError as error:
+            self.fail(InvalidResponse, str(error))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = f"{type(error).__name__} {error}".strip()
-            self.fail(BackendUnavailable, f"{httpx.URL(url).host}: {reason}"[:TEXT_LIMIT])
+            reason = self._masked(f"{type(error).__name__} {error}".strip())
+            self.fail(BackendUnavailable, f"{httpx.URL(url).host}: {reason}"[:SHOWN])
 
     def fail(
         self,
@@ -90,15 +96,14 @@ class Endpoint:
             follow_redirects=False,
         )
         async with request as response:
+            try:
+                await refuse(response)
+            except HttpRefusal as refusal:
+                self._refuse(refusal)
             content = await self._content(response)
-        text = content.decode("utf-8", "replace")
-        if response.status_code != 200:
-            self._refuse(HttpRefusal(response.status_code, response.headers, text))
-        document = _parsed(content)
-        if document is UNREADABLE:
-            self.fail(InvalidResponse, "the answer is not JSON", status=200)
+        document = self._read(content)
         if isinstance(document, dict) and document.get("error"):
-            self._refuse(HttpRefusal(200, response.headers, text))
+            self._refuse(HttpRefusal(200, response.headers, content.decode("utf-8", "replace")))
         return document
 
     async def _content(self, response: httpx.Response) -> bytes:
@@ -106,35 +111,31 @@ class Endpoint:
         async for chunk in response.aiter_bytes():
             content += chunk
             if len(content) > BODY_LIMIT:
-                self.fail(InvalidResponse, f"the answer is longer than {BODY_LIMIT} bytes")
+                self.fail(AnswerTooLarge, f"the answer is longer than {BODY_LIMIT} bytes")
         return bytes(content)
+
+    def _read(self, content: bytes) -> object:
+        try:
+            return read_foreign(content)
+        except TooDeep:
+            self.fail(AnswerTooLarge, "the answer is too deeply nested", status=200)
+        except ValueError:
+            self.fail(InvalidResponse, "the answer is not JSON", status=200)
 
     def _refuse(self, refusal: HttpRefusal) -> NoReturn:
         status, wait = refusal.status, wait_of(refusal)
-        loading = estimated_time(body_of(refusal.text)) is not None
-        kind = BackendBusy if loading and status == 200 else kind_of(status, loading=loading)
+        loading = is_loading(body_of(refusal.text)) or "retry-after" in refusal.headers
+        kind = kind_of(status, loading=loading)
+        if loading and status == HTTPStatus.OK:
+            kind = BackendBusy
         if status == HTTPStatus.NOT_IMPLEMENTED or code_of(refusal.text) == "model_not_supported":
             kind = BackendRefused  # this model embeds nothing here
         prefix = "" if status == 200 else f"HTTP {status} "
-        # Masked before it is cut too: half a key must not stay.
-        words = words_of(self._masked(refusal.text))
+        # Masked before it is cut: half a key must not stay.
+        words = self._masked(words_of(refusal.text))[:SHOWN]
         self.fail(kind, f"{prefix}{words}".strip(), status=status, retry_after=wait)
 
     def _masked(self, text: str) -> str:
         for value in self.headers.values():
-            text = text.replace(value.removeprefix("Bearer "), "***")
+            text = without_key(text, value.removeprefix("Bearer "))
         return text
-
-
-UNREADABLE = object()
-
-
-def _parsed(content: bytes) -> object:
-    try:
-        return json.loads(content, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return UNREADABLE
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")

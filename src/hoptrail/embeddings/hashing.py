@@ -38,6 +38,7 @@ THREAD_FROM = 16
 """Texts from which on a thread is worth its hop; a query is embedded at once."""
 SLICE = 512
 """Texts between two chances to be cancelled, and between two merges while fitting."""
+MOST_DIMENSIONS = 1 << 16
 HEADER = struct.Struct("<4sIQ")
 MAGIC = b"hth1"
 
@@ -51,7 +52,12 @@ class IdfTable:
     counts: NDArray[np.uint32]
 
     def of(self, features: Hashes) -> Floats:
-        """Give ln((N + 1) / (df + 1/2)) per feature; unseen ones get ln(N + 1)."""
+        """Give ln((N + 1) / (df + 1/2)) per feature; unseen ones get ln(N + 1).
+
+        Of no passages nothing is known: all features count alike.
+        """
+        if not self.passages:
+            return np.ones(len(features))
         frequencies = np.full(len(features), 0.0)
         if len(self.hashes):
             places = np.searchsorted(self.hashes, features).clip(max=len(self.hashes) - 1)
@@ -175,14 +181,18 @@ def _merged(table: IdfTable, passages: list[Hashes]) -> IdfTable:
 
 def _restored(dumped: bytes) -> HashEmbedder:
     magic, dimensions, passages = HEADER.unpack_from(dumped)
-    if magic != MAGIC or not dimensions:
+    if magic != MAGIC or not 0 < dimensions <= MOST_DIMENSIONS:
         raise ValueError("it does not begin like one")
     if len(dumped) == HEADER.size:
         return HashEmbedder(dimensions)
     (size,) = struct.unpack_from("<Q", dumped, HEADER.size)
     start = HEADER.size + 8
     hashes = np.frombuffer(dumped[start : start + size], dtype="<u8").astype(np.uint64)
-    counts = np.frombuffer(zlib.decompress(dumped[start + size :]), dtype="<u4")
-    if len(hashes) != len(counts) or (hashes[1:] <= hashes[:-1]).any():
+    # One count a hash and no more is unpacked: a few damaged bytes may stand for gigabytes.
+    unpacking = zlib.decompressobj()
+    counts = np.frombuffer(
+        unpacking.decompress(dumped[start + size :], 4 * len(hashes) + 1), dtype="<u4"
+    )
+    if not unpacking.eof or len(hashes) != len(counts) or (hashes[1:] <= hashes[:-1]).any():
         raise ValueError("its parts do not fit together")
     return HashEmbedder(dimensions, idf=IdfTable(passages, hashes, counts.astype(np.uint32)))

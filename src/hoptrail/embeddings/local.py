@@ -46,6 +46,7 @@ class LocalEmbedder(BatchedEmbedder):
     """
 
     backend = "local"
+    may_change = False
 
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     path: Path | str | None = None

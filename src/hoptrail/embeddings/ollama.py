@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import NoReturn
 
 from hoptrail.embeddings.batches import BatchedEmbedder
 from hoptrail.embeddings.endpoint import Clients, Endpoint
-from hoptrail.errors import BackendRefused, BackendUnavailable, InvalidResponse, RequestRefused
+from hoptrail.errors import (
+    BackendBusy,
+    BackendRefused,
+    BackendUnavailable,
+    InvalidResponse,
+    RequestRefused,
+)
 from hoptrail.space import TextKind
 
 
@@ -41,8 +48,13 @@ class OllamaEmbedder(BatchedEmbedder):
         except RequestRefused as error:
             # Every error without a status of its own becomes 400 here, a dead runner's too.
             self._endpoint.fail(BackendUnavailable, str(error), status=error.status)
+        except BackendUnavailable as error:
+            if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            # Ollama's only 503 is its full queue.
+            self._endpoint.fail(BackendBusy, str(error), status=error.status)
         except BackendRefused as error:
-            if error.status != 404:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
             self._missing()
         return answer.get("embeddings") if isinstance(answer, dict) else answer

@@ -16,7 +16,16 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from hoptrail.backend import Backend, CallOptions
 from hoptrail.connections import HttpRefusal, PerLoop, TooLarge, load_certificates
-from hoptrail.errors import BackendError, BackendUnavailable, InvalidResponse, RequestRefused
+from hoptrail.errors import (
+    AnswerTooLarge,
+    BackendError,
+    BackendUnavailable,
+    InvalidResponse,
+    RequestRefused,
+)
+from hoptrail.foreign_json import TooDeep
+from hoptrail.refusals import SHOWN
+from hoptrail.secrecy import without_key
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -24,12 +33,19 @@ if TYPE_CHECKING:
 
 CUT_BY_LENGTH = "the answer was cut at its token limit"
 
-_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+_MOST_TOKENS = 10**9
+"""More than a request of the largest size could hold."""
 _UNKNOWN_FIELD = frozenset({400, 422})
 
 
 class NotAnAnswer(Exception):
     """The server answered 200 and told of an error in the body; the message is the server's."""
+
+
+_UNREADABLE = (
+    *(NotAnAnswer, TooLarge, httpx.DecodingError, RecursionError),
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError),
+)
 
 
 class Answer:
@@ -57,8 +73,9 @@ class Answer:
             self._told |= chunk.generation_info
             chunk.generation_info = None
         if message.usage_metadata:
-            # Some servers count on every chunk, each time from the start: the last one holds.
-            self._usage = message.usage_metadata
+            if _is_possible(message.usage_metadata):
+                # Some servers count on each chunk, always from the start: the last one holds.
+                self._usage = message.usage_metadata
             message.usage_metadata = None
         text = message.content
         if isinstance(text, str) and text:
@@ -92,6 +109,12 @@ class Answer:
             chunk_position="last",
         )
         return ChatGenerationChunk(message=message)
+
+
+def _is_possible(usage: UsageMetadata) -> bool:
+    """Say whether tokens were counted: a budget must not be refunded, or spent, by a number."""
+    counts = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
+    return all(0 <= count <= _MOST_TOKENS for count in counts)
 
 
 class Thinking:
@@ -168,8 +191,9 @@ class ChatModelBackend(Backend):
     _library: ClassVar[str]
     """The vendor's LangChain package: most of a second to import."""
 
-    def __init__(self, model: str | None) -> None:
+    def __init__(self, model: str | None, token: str | None = None) -> None:
         self.model = model
+        self._token = token
         self._chat = PerLoop(self._build)
         self._takes_extras = True
 
@@ -267,23 +291,30 @@ class ChatModelBackend(Backend):
             raise self.unavailable("no answer in time") from error
         except (httpx.ConnectError, ConnectionError) as error:
             raise self.unavailable(f"cannot connect ({error})") from error
-        except (NotAnAnswer, TooLarge, httpx.DecodingError) as error:
-            raise self.invalid(str(error)) from error
-        except httpx.HTTPError as error:
-            raise self.unavailable(f"the connection broke ({error})") from error
         except _UNREADABLE as error:
             raise self._unreadable(error) from error
+        except httpx.HTTPError as error:
+            raise self.unavailable(f"the connection broke ({error})") from error
 
     def _unreadable(self, error: Exception) -> BackendError:
         if isinstance(error, UnicodeEncodeError):  # that was the question, not the answer
             why = "a message holds half of a surrogate pair, which no request can carry"
             return RequestRefused(why, backend=self.name, model=self.model)
+        if isinstance(error, TooLarge | TooDeep | RecursionError):
+            why = str(error) if isinstance(error, TooLarge) else "the answer is nested too deep"
+            return AnswerTooLarge(why, backend=self.name, model=self.model)
+        if isinstance(error, NotAnAnswer | httpx.DecodingError):
+            return self.invalid(str(error))
         return self.invalid(f"unreadable answer ({type(error).__name__})")
 
     def unavailable(self, message: str) -> BackendUnavailable:
         """Give the error for a backend that cannot be reached or broke off."""
-        return BackendUnavailable(message, backend=self.name, model=self.model)
+        return BackendUnavailable(self._shown(message), backend=self.name, model=self.model)
 
     def invalid(self, message: str) -> InvalidResponse:
-        """Give the error for an answer that is none."""
-        return InvalidResponse(message, backend=self.name, model=self.model)
+        """Give the error for an answer that is none; a server's words in it hold no key."""
+        return InvalidResponse(self._shown(message), backend=self.name, model=self.model)
+
+    def _shown(self, text: str) -> str:
+        # Masked before it is cut: half a key must not stay.
+        return without_key(text, self._token)[:SHOWN]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,9 @@ import httpx
 
 from hoptrail.backend import CallLimits
 from hoptrail.connections import posted
+from hoptrail.foreign_json import read_foreign
 from hoptrail.providers.chat import NotAnAnswer, joined
+from hoptrail.refusals import words_of
 
 Line = dict[str, Any]  # Any: JSON of a foreign server, read by LangChain
 
@@ -49,11 +50,11 @@ class Chats:
 
 
 def _read(line: bytes) -> Line:
-    told = json.loads(line)
+    told = read_foreign(line)
     if not isinstance(told, dict):
         raise NotAnAnswer("the answer is no JSON object")
-    if error := told.get("error"):
-        raise NotAnAnswer(str(error))
+    if told.get("error"):
+        raise NotAnAnswer(words_of(line.decode()))
     return told
 
 

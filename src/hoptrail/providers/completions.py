@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +11,9 @@ import httpx
 
 from hoptrail.backend import CallLimits
 from hoptrail.connections import HttpRefusal, posted
+from hoptrail.foreign_json import read_foreign
 from hoptrail.providers.chat import NotAnAnswer, joined
-from hoptrail.refusals import estimated_time, words_of
+from hoptrail.refusals import is_loading, words_of
 
 Chunk = dict[str, Any]  # Any: JSON of a foreign server, read by LangChain
 
@@ -93,9 +93,9 @@ def _read(line: bytes) -> Chunk | None:
         return None
     if not line:
         return None
-    chunk = json.loads(line)
+    chunk = read_foreign(line)
     if not isinstance(chunk, dict) or chunk.get("error") is not None:
-        raise _told(chunk, line.decode("utf-8", "replace"))
+        raise told_by(chunk, line.decode("utf-8", "replace"))
     choices = chunk["choices"]
     if not _counted(chunk.get("usage")):
         chunk["usage"] = None
@@ -140,7 +140,7 @@ def _counted(usage: object) -> bool:
     return all(type(usage.get(name, 0)) is int for name in names)
 
 
-def _told(body: object, text: str) -> Exception:
+def told_by(body: object, text: str) -> Exception:
     """Give the error that a body with status 200 tells of."""
     if not isinstance(body, dict):
         return NotAnAnswer("the answer is no JSON object")
@@ -150,6 +150,6 @@ def _told(body: object, text: str) -> Exception:
     )
     if isinstance(status, int) and status >= 400:
         return HttpRefusal(status, {}, text)
-    if estimated_time(body) is not None or body.get("error_type") == "overloaded":
+    if is_loading(body) or body.get("error_type") == "overloaded":
         return HttpRefusal(429, {}, text)
     return NotAnAnswer(words_of(text))

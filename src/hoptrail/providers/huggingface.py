@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
@@ -26,12 +25,13 @@ from hoptrail.errors import (
     BackendBusy,
     BackendError,
     BackendRefused,
-    InvalidResponse,
     SettingsError,
 )
-from hoptrail.providers.chat import ChatModelBackend
-from hoptrail.providers.completions import Completions
-from hoptrail.refusals import body_of, code_of, estimated_time, kind_of, wait_of, words_of
+from hoptrail.foreign_json import read_foreign
+from hoptrail.providers.chat import ChatModelBackend, NotAnAnswer
+from hoptrail.providers.completions import Completions, told_by
+from hoptrail.refusals import body_of, code_of, is_loading, kind_of, wait_of, words_of
+from hoptrail.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from langchain_huggingface import ChatHuggingFace
@@ -73,11 +73,10 @@ class HuggingFaceBackend(ChatModelBackend):
         sampling: Sampling = SERVER_SAMPLING,
         limits: CallLimits = DEFAULT_LIMITS,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, _header_safe(token))
         self.base_url = _without_v1(base_url)
         self.server = server_of(self.base_url)
         self.limits = limits
-        self._token = _header_safe(token)
         self._sampling = asdict(sampling)
 
     @property
@@ -121,20 +120,21 @@ class HuggingFaceBackend(ChatModelBackend):
 
     async def _listed(self) -> Availability:
         """Ask for the models; a list that is slow to come still proves a server that is up."""
-        request = shared_client().build_request(
+        models = shared_client().stream(
             "GET", f"{self.base_url}/v1/models", headers=self._headers(), timeout=_PROBE_SECONDS
         )
-        response = await shared_client().send(request, stream=True)
+        is_there = False
         try:
-            if response.status_code in (404, 405) and not self.is_router:
-                return await self._healthy()
-            await refuse(response)
-            async with asyncio.timeout(_PROBE_SECONDS):
-                body = json.loads(await response.aread())
-        except (TimeoutError, httpx.ReadTimeout):
+            async with TimeLimit(_PROBE_SECONDS), models as response:
+                if response.status_code in (404, 405) and not self.is_router:
+                    return await self._healthy()
+                await refuse(response)
+                is_there = True
+                body = read_foreign(await response.aread())
+        except (TimeoutError, httpx.ReadTimeout) as error:
+            if not is_there:
+                raise self.unavailable("no answer in time") from error
             return self._found("up", "reachable; its list of models is slow")
-        finally:
-            await response.aclose()
         return self._judged(_models_in(body))
 
     async def _healthy(self) -> Availability:
@@ -199,11 +199,12 @@ class HuggingFaceBackend(ChatModelBackend):
         return options.output_schema is not None
 
     def _arguments(self, options: CallOptions, *, extras: bool) -> dict[str, Any]:
-        given = options.model_dump(include={"temperature", "max_tokens"}, exclude_none=True)
+        given = options.model_dump(include={"temperature"}, exclude_none=True)
         schema = options.output_schema if extras else None
         return {
             **self._sampling,
             **given,
+            "max_tokens": options.most_output(self._sampling["max_tokens"]),
             "model": self.model,
             "stop": list(options.stop) if options.stop else None,
             "tools": list(options.tools) or None,
@@ -216,12 +217,11 @@ class HuggingFaceBackend(ChatModelBackend):
         return reason if isinstance(reason, str) and reason else None
 
     def _refused(self, refusal: HttpRefusal) -> BackendError:
-        comes_back = estimated_time(body_of(refusal.text)) is not None
-        kind = kind_of(refusal.status, loading=comes_back or "retry-after" in refusal.headers)
+        comes_back = is_loading(body_of(refusal.text)) or "retry-after" in refusal.headers
+        kind = kind_of(refusal.status, loading=comes_back)
         if code_of(refusal.text) == "model_not_supported":
             kind = BackendRefused
-        # Masked before it is cut too: half a key must not stay.
-        said = self._masked(words_of(self._masked(refusal.text))) or "no reason given"
+        said = self._shown(words_of(refusal.text)) or "no reason given"
         fix = self._advice(refusal.status) if kind is BackendRefused else ""
         return kind(
             f"HTTP {refusal.status}: {said}" + (f" ({fix})" if fix else ""),
@@ -232,13 +232,6 @@ class HuggingFaceBackend(ChatModelBackend):
             fix=fix,
         )
 
-    def invalid(self, message: str) -> InvalidResponse:
-        """Give the error for an answer that is none; the server's words in it hold no key."""
-        return super().invalid(self._masked(message))
-
-    def _masked(self, text: str) -> str:
-        return text.replace(self._token, "***") if self._token else text
-
     def _advice(self, status: int) -> str:
         if status in (401, 403) and not self.is_router:
             return f"{self.base_url} does not accept the key it was sent"
@@ -246,8 +239,12 @@ class HuggingFaceBackend(ChatModelBackend):
 
 
 def _models_in(body: object) -> dict[str, Sequence[object]]:
-    """Give the providers of each model on a list of models."""
-    data = (body.get("data") if isinstance(body, dict) else None) or []
+    """Give the providers of each model on a list of models, which some servers send bare."""
+    if isinstance(body, dict) and body.get("error") is not None:
+        raise told_by(body, json.dumps(body))
+    data = (body["data"] or []) if isinstance(body, dict) else body
+    if not isinstance(data, list) or (data and not any("id" in each for each in data)):
+        raise NotAnAnswer("it gives no list of models")
     return {
         str(entry["id"]): entry.get("providers") or ()
         for entry in data

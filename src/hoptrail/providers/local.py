@@ -77,7 +77,7 @@ class LocalBackend(Backend):
         return result
 
     def _answer(self, messages: list[BaseMessage], options: CallOptions) -> ChatResult:
-        wished = {"max_new_tokens": options.max_tokens or self._max_tokens}
+        wished = {"max_new_tokens": options.most_output(self._max_tokens)}
         sampled = bool(options.temperature)
         heat = {"temperature": options.temperature} if sampled else {}
         with self._one_at_a_time:

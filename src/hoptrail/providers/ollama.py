@@ -19,10 +19,12 @@ from hoptrail.connections import (
     shared_client,
     ssl_context,
 )
-from hoptrail.errors import BackendError, BackendRefused, SettingsError
-from hoptrail.providers.chat import ChatModelBackend
+from hoptrail.errors import BackendBusy, BackendError, BackendRefused, SettingsError
+from hoptrail.foreign_json import read_foreign
+from hoptrail.providers.chat import ChatModelBackend, NotAnAnswer
 from hoptrail.providers.chats import Chats
 from hoptrail.refusals import body_of, kind_of, wait_of, words_of
+from hoptrail.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
@@ -66,14 +68,13 @@ class OllamaBackend(ChatModelBackend):
         sampling: Sampling = SERVER_SAMPLING,
         limits: CallLimits = OLLAMA_LIMITS,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, token)
         self.base_url = _address(host)
         self.server = server_of(self.base_url)
         self.limits = limits
         self.num_ctx = num_ctx
         self._keep_alive = keep_alive
         self._think = think
-        self._token = token
         self._options = _options(asdict(sampling)) | {"num_ctx": num_ctx}
 
     async def probe(self) -> Availability:
@@ -85,17 +86,25 @@ class OllamaBackend(ChatModelBackend):
                 found = self._judged(await self._installed())
         except BackendRefused as error:
             found = self._found("misconfigured", str(error))
+        except BackendBusy as error:
+            found = self._found("loading", str(error))
         except BackendError as error:
             found = self._found("down", str(error), "start it with `ollama serve`")
         return found.model_copy(update={"ms": round((time.perf_counter() - started) * 1000, 3)})
 
     async def _installed(self) -> list[dict[str, Any]]:  # Any: Ollama's JSON
-        async with shared_client().stream(
+        tags = shared_client().stream(
             "GET", f"{self.base_url}/api/tags", headers=self._headers(), timeout=_PROBE_SECONDS
-        ) as response:
-            await refuse(response)
-            await response.aread()
-        entries = response.json()["models"]
+        )
+        try:
+            async with TimeLimit(_PROBE_SECONDS), tags as response:
+                await refuse(response)
+                told = read_foreign(await response.aread())
+        except TimeoutError as error:
+            raise self.unavailable("no answer in time") from error
+        entries = told.get("models", ()) if isinstance(told, dict) else ()
+        if not isinstance(entries, list | None):
+            raise NotAnAnswer("it gives no list of models")
         return [entry for entry in entries or () if isinstance(entry, dict)]
 
     def _judged(self, entries: Sequence[Mapping[str, Any]]) -> Availability:
@@ -122,7 +131,7 @@ class OllamaBackend(ChatModelBackend):
             found = await self.probe()
             if self.model is None:
                 message = f"{found.detail} ({found.fix})"
-                if found.state == "down":
+                if found.state in ("down", "loading"):
                     raise self.unavailable(message)
                 raise BackendRefused(message, backend=self.name)
 
@@ -157,8 +166,9 @@ class OllamaBackend(ChatModelBackend):
         return True
 
     def _arguments(self, options: CallOptions, *, extras: bool) -> dict[str, Any]:
-        given = options.model_dump(include={"temperature", "max_tokens"}, exclude_none=True)
-        wished = self._options | _options(given)
+        given = options.model_dump(include={"temperature"}, exclude_none=True)
+        most = options.most_output(self._options.get("num_predict"))
+        wished = self._options | given | _options({"max_tokens": most})
         if options.stop:
             wished["stop"] = list(options.stop)
         arguments: dict[str, Any] = {"model": self.model, "options": wished}
@@ -203,7 +213,9 @@ class OllamaBackend(ChatModelBackend):
         said = words_of(refusal.text)
         inner = body_of(said).get("error")
         if isinstance(inner, dict):  # llama-server's own JSON, inside the string
-            said = f"{inner.get('message')} (raise HOPTRAIL_NUM_CTX, now {self.num_ctx})"
+            told = self._shown(str(inner.get("message")))
+            return f"{told} (raise HOPTRAIL_NUM_CTX, now {self.num_ctx})"
+        said = self._shown(said)
         if refusal.status == 404 and self.model is None:
             return f"no Ollama answers at {self.base_url} (see OLLAMA_HOST)"
         if refusal.status == 404:

@@ -16,8 +16,8 @@ OWN_TITLE_COUNT = 2
 LONGEST_NAME = 8
 """Names of more words than this are not looked for in a question."""
 
-_PARENTHESIS = re.compile(r"\s*\([^()]*\)\s*$")
-_AND = re.compile(r"\s+(?:and|&)\s+")
+_PARENTHESIS = re.compile(r"\([^()]*\)\s*+$")
+_AND = re.compile(r"(?<=\s)(?:and|&)\s+")
 _POSSESSIVE = re.compile(r"['’]s\s")
 _PUNCTUATION = re.compile(r"[\"“”‘`,.]")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
@@ -11,6 +12,7 @@ from langchain_core.retrievers import BaseRetriever
 from hoptrail.errors import HoptrailError, RetrievalError
 from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.space import Embedders
+from hoptrail.threads import in_own_thread
 
 SCORE_KEYS = ("relevance_score", "score", "similarity")
 """Where retrievers and rerankers leave a score in a document's metadata, most telling first."""
@@ -34,13 +36,22 @@ class ExternalIndex:
             RetrievalError: the retriever failed.
         """
         try:
-            documents = await self._retriever.ainvoke(question)
+            documents = await self._found(question)
         except HoptrailError:
             raise
         except Exception as error:  # a user's class may raise whatever it likes
             name = type(self._retriever).__name__
             raise RetrievalError(f"{name} failed: {type(error).__name__}: {error}") from error
         return Retrieval(evidence=_evidence(documents[:k]), mode="external")
+
+    async def _found(self, question: str) -> list[Document]:
+        kind, base = type(self._retriever), BaseRetriever
+        if (kind.ainvoke, kind._aget_relevant_documents) == (
+            base.ainvoke,
+            base._aget_relevant_documents,
+        ):
+            return await in_own_thread(partial(self._retriever.invoke, question))
+        return await self._retriever.ainvoke(question)
 
 
 def _evidence(documents: Sequence[Document]) -> tuple[Evidence, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hoptrail.retrieval.arrays import pack, pack_names, unpack, unpack_names
+from hoptrail.retrieval.arrays import pack, pack_names, unpack, unpack_names, within
 from hoptrail.retrieval.entities import named_in
 
 RESTART = 0.2
@@ -190,13 +190,17 @@ class PassageGraph:
         )
 
     @classmethod
-    def restored(cls, dumped: bytes) -> PassageGraph:
-        """Give the graph that `dump` described."""
+    def restored(cls, dumped: bytes, size: int) -> PassageGraph:
+        """Give the graph that `dump` described, which is of ``size`` passages.
+
+        Raises:
+            ValueError: it is not.
+        """
         arrays = unpack(dumped)
-        return cls(
-            unpack_names(arrays["names"]),
-            arrays["passages"],
-            arrays["mentioned"],
-            arrays["counts"],
-            int(arrays["size"]),
-        )
+        names = unpack_names(arrays["names"])
+        passages, mentioned, counts = (arrays[name] for name in ("passages", "mentioned", "counts"))
+        if not len(passages) == len(mentioned) == len(counts) or not within(mentioned, len(names)):
+            raise ValueError("the graph does not fit together")
+        if int(arrays["size"]) != size or not within(passages, size):
+            raise ValueError("the graph is not of these passages")
+        return cls(names, passages, mentioned, counts, size)

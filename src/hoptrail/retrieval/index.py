@@ -11,8 +11,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,22 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from hoptrail.errors import BackendError, SpaceMismatch
+from hoptrail.errors import BackendError, IndexDamaged, SpaceMismatch
 from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.retrieval.graph import PassageGraph
+from hoptrail.retrieval.older import migrate
 from hoptrail.retrieval.store import (
     FORMAT,
+    Identity,
     Manifest,
+    OlderFormat,
     SpaceRecord,
-    connect,
     damaged,
+    identity,
     index_file,
+    open_index,
+    part_errors,
     read_blob,
     read_manifest,
     read_space,
     read_vectors,
-    sqlite_errors,
-    verify,
 )
 from hoptrail.retrieval.words import WordIndex
 from hoptrail.space import Embedders, EmbeddingSpace, Vectors
@@ -76,8 +78,13 @@ class Ranking:
 
 @dataclass(frozen=True)
 class _Version:
-    """One version of an index in memory. Row i of all arrays is the passage ``numbers[i]``."""
+    """One version of an index: arrays in memory, of which row i is the passage ``numbers[i]``.
 
+    The texts stay in the file, which is ``identity``: another one holds another version.
+    """
+
+    database: sqlite3.Connection
+    identity: Identity
     manifest: Manifest
     numbers: tuple[int, ...]
     words: WordIndex
@@ -125,9 +132,8 @@ class Index:
         IndexDamaged: it is not what was written.
     """
 
-    def __init__(self, file: Path, database: sqlite3.Connection, version: _Version) -> None:
+    def __init__(self, file: Path, version: _Version) -> None:
         self._file = file
-        self._database = database
         self._version = version
         self._lock = threading.Lock()
         self._queries: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
@@ -136,19 +142,12 @@ class Index:
     def open(cls, path: Path | str) -> Index:
         """Open the index in the folder ``path``, checking all of it; blocks while it reads."""
         file = index_file(Path(path))
-        database = connect(file)
-        try:
-            with _reading(database, file):
-                version = _load(database, file)
-        except BaseException:
-            database.close()
-            raise
-        return cls(file, database, version)
+        return cls(file, _opened(file))
 
     def close(self) -> None:
         """Close the file; a search under way finishes first."""
         with self._lock:
-            self._database.close()
+            self._version.database.close()
 
     async def search(
         self,
@@ -175,14 +174,13 @@ class Index:
 
     def passages(self, ids: Sequence[str]) -> dict[str, Passage]:
         """Give those of some passages that there are, by id; blocks while it reads."""
-        with self._lock, _reading(self._database, self._file):
+        with self._lock, part_errors(self._file):
+            database = self._newest().database
             rows = [
-                self._database.execute(
-                    "SELECT number FROM passages WHERE id = ?", (id_,)
-                ).fetchone()
+                database.execute("SELECT number FROM passages WHERE id = ?", (id_,)).fetchone()
                 for id_ in ids
             ]
-            found = [_passage(self._database, row[0]) for row in rows if row is not None]
+            found = [_passage(database, row[0]) for row in rows if row is not None]
         return {passage.id: passage for passage in found}
 
     def stats(self) -> IndexStats:
@@ -196,7 +194,7 @@ class Index:
             space=version.manifest.space,
             names=len(version.graph.names),
             links=version.graph.edges,
-            bytes=self._file.stat().st_size,
+            bytes=version.identity.size,
         )
 
     async def _vector(
@@ -214,6 +212,8 @@ class Index:
             vector = await _embedded(version.record, question, embedders)
         except BackendError as error:
             return None, (f"{error.backend} failed: searched by words only ({error})",)
+        except IndexDamaged as error:  # of a part that only its embedder can read
+            raise damaged(self._file, str(error)) from error
         if vector is None:
             why = "; ".join(embedders.reasons)
             return None, (f"no embedder of the index's space: searched by words only ({why})",)
@@ -227,20 +227,25 @@ class Index:
     ) -> tuple[Evidence, ...] | None:
         """Give the evidence, or None when there is a newer version: it is loaded then."""
         ranking = version.rank(question, vector, k, walk)
-        with self._lock, _reading(self._database, self._file):
-            manifest = read_manifest(self._database, self._file)
-            if manifest.version != version.manifest.version:
-                self._version = _load(self._database, self._file)
+        with self._lock, part_errors(self._file):
+            if self._newest() is not version:
                 return None
             return tuple(
                 Evidence(
-                    passage=_passage(self._database, version.numbers[row]),
+                    passage=_passage(version.database, version.numbers[row]),
                     rank=rank,
                     score=float(ranking.final[row]),
                     scores={name: float(of[row]) for name, of in ranking.scores.items() if of[row]},
                 )
                 for rank, row in enumerate(ranking.best.tolist(), 1)
             )
+
+    def _newest(self) -> _Version:
+        """Give the version that the file holds now; the lock has to be held."""
+        if identity(self._file) != self._version.identity:
+            outdated, self._version = self._version, _opened(self._file)
+            outdated.database.close()
+        return self._version
 
 
 def _retrieval(
@@ -267,31 +272,37 @@ async def _embedded(record: SpaceRecord, question: str, embedders: Embedders) ->
     return rows.reshape(-1)
 
 
-@contextmanager
-def _reading(database: sqlite3.Connection, file: Path) -> Iterator[None]:
-    """See one version throughout, whoever writes meanwhile."""
-    with sqlite_errors(file):
-        database.execute("BEGIN")
-        try:
-            yield
-        finally:
-            database.execute("END")
+def _opened(file: Path) -> _Version:
+    """Load the newest version; an index of an earlier format is brought forward first."""
+    try:
+        database, found = open_index(file)
+    except OlderFormat:
+        migrate(file)
+        database, found = open_index(file)
+    try:
+        with part_errors(file):
+            return _loaded(file, database, found)
+    except BaseException:
+        database.close()
+        raise
 
 
-def _load(database: sqlite3.Connection, file: Path) -> _Version:
-    manifest = verify(database, file)
-    numbers = database.execute("SELECT number FROM passages ORDER BY number").fetchall()
+def _loaded(file: Path, database: sqlite3.Connection, found: Identity) -> _Version:
+    manifest = read_manifest(database)
+    rows = database.execute("SELECT number FROM passages ORDER BY number").fetchall()
     words, graph = read_blob(database, "words"), read_blob(database, "graph")
-    if words is None or graph is None or len(numbers) != manifest.passages:
+    if words is None or graph is None or len(rows) != manifest.passages:
         raise damaged(file, "parts of it are missing")
     record = read_space(database, manifest)
     return _Version(
+        database=database,
+        identity=found,
         manifest=manifest,
-        numbers=tuple(number for (number,) in numbers),
-        words=WordIndex.restored(words),
-        graph=PassageGraph.restored(graph),
+        numbers=tuple(number for (number,) in rows),
+        words=WordIndex.restored(words, len(rows)),
+        graph=PassageGraph.restored(graph, len(rows)),
         record=record,
-        vectors=None if record is None else read_vectors(database),
+        vectors=None if record is None else read_vectors(database, record.space.dimensions),
     )
 
 

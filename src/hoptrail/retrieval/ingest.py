@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from hoptrail.errors import BackendError, HoptrailError, RetrievalError, SpaceMismatch
-from hoptrail.retrieval.documents import Skip, SourceFile, Unreadable, find
+from hoptrail.retrieval.documents import FileState, Skip, SourceFile, Unreadable, find
 from hoptrail.retrieval.draft import Draft
 from hoptrail.retrieval.store import SpaceRecord, index_file, sqlite_errors
 from hoptrail.space import (
@@ -26,10 +26,16 @@ from hoptrail.space import (
 )
 
 BATCH = 256
+PATIENCE_SECONDS = 600.0
+"""How long an ingestion waits for another one that is writing the same index."""
+
+PAUSE_SECONDS = 0.05
+READINGS = 3
+"""How often a file is read that another program is writing meanwhile."""
 
 Progress = Callable[[int, int, str], None]
 """Called with done, total and a source's name: files while they are read, then passages while
-they are embedded."""
+they are embedded; before that, with nothing done of nothing, when another ingestion has to end."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,12 +72,12 @@ async def ingest(
 
     Files that have not changed are neither read again nor embedded again, files that are gone
     leave. It is one transaction: readers see the old version until the new one is complete,
-    and cancelling or killing it leaves the old one. Without ``embedders`` the index is words
-    only.
+    and cancelling or killing it leaves the old one. Ingestions of one index take turns, and each
+    looks for its files when its turn has come. Without ``embedders`` the index is words only.
 
     Raises:
         RetrievalError: a path does not exist, no document is readable, the index cannot be
-            written, or another ingestion is writing it.
+            written, or another ingestion has been writing it for `PATIENCE_SECONDS`.
     """
     ingestion = _Ingestion(embedders, progress)
     with sqlite_errors(index_file(Path(index_path))):
@@ -92,6 +98,8 @@ class _Ingestion:
         started = time.monotonic()
         draft = Draft(folder)
         try:
+            await self._claim(draft, folder)
+            # Not before: a file that came while another ingestion wrote would leave again.
             files, self._skipped = await self._in_thread(find, paths)
             await self._in_thread(draft.begin)
             await self._take_in(draft, files)
@@ -111,13 +119,24 @@ class _Ingestion:
             warnings=(*draft.warnings, *self._warnings),
         )
 
+    async def _claim(self, draft: Draft, folder: Path) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not await self._in_thread(draft.claim):
+            if time.monotonic() >= until:
+                raise RetrievalError(
+                    f"{index_file(folder)}: another ingestion is writing this index; try again "
+                    "when it is done"
+                )
+            self._progress(0, 0, "another ingestion of this index")
+            await asyncio.sleep(PAUSE_SECONDS)
+
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(work, *args, **kwargs))
 
     async def _take_in(self, draft: Draft, files: Sequence[SourceFile]) -> None:
         before = await self._in_thread(draft.sources)
-        readable = set()
+        readable: dict[str, SourceFile] = {}
         for done, file in enumerate(files, 1):
             try:
                 kind = await self._in_thread(self._refresh, draft, file, before.get(file.name))
@@ -125,20 +144,47 @@ class _Ingestion:
                 self._skipped.append((file.name, str(reason)))
             else:
                 self._counts[kind] += 1
-                readable.add(file.name)
+                readable[file.name] = file
             self._progress(done, len(files), file.name)
         if not readable:
             raise RetrievalError(_nothing_to_read(self._skipped))
-        for gone in before.keys() - readable:
+        for gone in before.keys() - readable.keys():
             await self._in_thread(draft.remove, gone)
             self._counts["removed"] += 1
+        if self._counts["removed"] or self._counts["changed"]:
+            await self._in_thread(self._uncover, draft, before, readable)
 
     def _refresh(self, draft: Draft, file: SourceFile, known: str | None) -> str:
-        digest = file.digest()
-        if digest == known:
+        state = file.state()
+        if state.digest == known:
             return "unchanged"
-        self._skipped += draft.replace(file, digest)
+        self._skipped += self._read(draft, file, state)
         return "changed" if known else "added"
+
+    def _read(self, draft: Draft, file: SourceFile, state: FileState) -> list[Skip]:
+        """Take in a file as it was at one moment; give what was left out of it."""
+        try:
+            for _ in range(READINGS):
+                skipped = draft.replace(file, state.digest)
+                before, state = state, file.state()
+                if state == before:
+                    return skipped
+            raise Unreadable("it changes while it is read")
+        except Unreadable:
+            draft.remove(file.name)
+            raise
+
+    def _uncover(
+        self, draft: Draft, before: Mapping[str, str], readable: Mapping[str, SourceFile]
+    ) -> None:
+        """Read those files again whose passages' ids may have been another file's until now."""
+        for name in sorted(draft.shadowed() & before.keys() & readable.keys()):
+            file = readable[name]
+            self._skipped = [skip for skip in self._skipped if skip[0] != name]
+            try:
+                self._skipped += self._read(draft, file, file.state())
+            except Unreadable as reason:
+                self._skipped.append((name, str(reason)))
 
     async def _embed(self, draft: Draft) -> SpaceRecord | None:
         """Bring all passages into one space: that of the best embedder that lasts to the end."""

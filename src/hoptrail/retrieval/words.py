@@ -10,7 +10,7 @@ from contextlib import closing
 import numpy as np
 from numpy.typing import NDArray
 
-from hoptrail.retrieval.arrays import pack, pack_names, unpack, unpack_names
+from hoptrail.retrieval.arrays import pack, pack_names, unpack, unpack_names, within
 
 K1 = 1.2
 B = 0.75
@@ -121,13 +121,19 @@ class WordIndex:
         )
 
     @classmethod
-    def restored(cls, dumped: bytes) -> WordIndex:
-        """Give the index that `dump` described."""
+    def restored(cls, dumped: bytes, count: int) -> WordIndex:
+        """Give the index that `dump` described, which is of ``count`` texts.
+
+        Raises:
+            ValueError: it is not.
+        """
         arrays = unpack(dumped)
-        return cls(
-            unpack_names(arrays["vocabulary"]),
-            arrays["offsets"],
-            arrays["passages"],
-            arrays["weights"],
-            int(arrays["count"]),
-        )
+        vocabulary = unpack_names(arrays["vocabulary"])
+        offsets, passages, weights = arrays["offsets"], arrays["passages"], arrays["weights"]
+        sizes = np.diff(offsets, prepend=0, append=len(passages))
+        if len(sizes) != len(vocabulary) + 2 or sizes.min() < 0 or len(weights) != len(passages):
+            raise ValueError("the words do not fit together")
+        fits = within(passages, count) and np.isfinite(weights).all()
+        if int(arrays["count"]) != count or not fits:
+            raise ValueError("the words are not of these passages")
+        return cls(vocabulary, offsets, passages, weights, count)

@@ -25,6 +25,7 @@ from hoptrail.huggingface_client import (
     get_huggingface_client,
     numbers,
 )
+from hoptrail.secrecy import HiddenStream, Secrets
 from hoptrail.server.event_stream import EventStream, Frame, frame
 from hoptrail.server.gone import cancelled_when_gone
 from hoptrail.server.problems import refusals
@@ -200,7 +201,7 @@ async def chat(
     client = get_huggingface_client(served.settings)
     headers = {**_OF_CHAT, "X-Hoptrail-Backend": "huggingface"}
     if asked.stream:
-        pieces = served.runs.own(asked.pieces(client))
+        pieces = served.runs.own(_hidden(asked.pieces(client), served.settings.secrets))
         return EventStream(_frames(pieces, asked.model), headers=headers)
     async with (
         aclosing(served.runs.own(asked.answer(client))) as answers,
@@ -210,7 +211,7 @@ async def chat(
             answer = await anext(answers)
     response.headers.update(headers)
     return HuggingFaceChatReply(
-        text=answer.text,
+        text=served.settings.secrets.hide(answer.text),
         model=answer.model,
         backend=answer.backend,
         usage=TokenUsage(**answer.usage),
@@ -260,6 +261,20 @@ async def _embedded(served: Served, texts: Sequence[str], model: str | None) -> 
 async def _by(embedder: Embedder, texts: Sequence[str]) -> _Embedded:
     vectors = await embedder.embed(texts, "passage")
     return _Embedded(numbers(vectors), await embedder.space())
+
+
+async def _hidden(
+    pieces: AsyncGenerator[Piece, None], secrets: Secrets
+) -> AsyncGenerator[Piece, None]:
+    """Give pieces without a key of ours that a model says."""
+    hidden = HiddenStream(secrets)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            text = piece.get("text")
+            if shown := hidden.feed(text) if isinstance(text, str) else hidden.rest():
+                yield {"text": shown}
+            if text is None:
+                yield piece
 
 
 async def _frames(

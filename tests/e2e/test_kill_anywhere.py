@@ -1,0 +1,25 @@
+"""A run is killed at every point of its way; the same run id then gives the same answer."""
+
+import pytest
+
+from tests.e2e.lives import Mortals, killed_at_each, undisturbed
+from tests.e2e.mortal import Story
+
+pytestmark = [
+    pytest.mark.promise("killed-runs-resume"),
+    pytest.mark.promise("finished-calls-are-kept"),
+    pytest.mark.timeout(300),
+]
+
+
+@pytest.mark.parametrize("story", ["diamond", "iterative", "chat", "fork"])
+def test_killed_anywhere_a_run_is_neither_lost_nor_wrong_nor_paid_twice(
+    mortals: Mortals, story: Story
+) -> None:
+    # The first conversation of all makes its databases under fire, too.
+    told = undisturbed(mortals, story, first=story == "chat")
+    outcome = killed_at_each(mortals, told)
+    assert not outcome.faults, "\n".join([str(outcome), *outcome.faults])
+    assert outcome.kills > len(told.points) * 0.9
+    # Some had been answered and not yet committed: else no death came between the two.
+    assert outcome.repeated

@@ -1,0 +1,51 @@
+"""Every fault of the wire on both probes: in time, and never "up" for what is no list of models."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+import pytest
+
+from tests.canaries import leaks
+from tests.providers import LoopbackProvider
+from tests.wire_cells import SLACK, Cell, Work, backend, in_flight_no_more, run_all, side
+from tests.wire_faults import GROUPS, PROBE_GROUPS, PROBED, PROBES, Row
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.promise("every-fault-ends-well"),
+    pytest.mark.timeout(300),
+]
+
+
+def work(row: Row, path: str) -> Work:
+    async def run(provider: LoopbackProvider) -> Iterable[str]:
+        name = path.partition(" ")[0]
+        cell = Cell(row, name, provider)
+        side(provider, name).probe_fault = row.fault
+        began = asyncio.get_running_loop().time()
+        found = await backend(name, provider).probe()
+        seconds = asyncio.get_running_loop().time() - began
+        cell.expect("it ended in time", seconds < SLACK, True)
+        cell.expect("state", found.state, PROBED[row.named(path)])
+        cell.expect("it says why", bool(found.detail) or found.up, True)
+        cell.expect("keys that got out", leaks(found.model_dump_json()), [])
+        cell.expect("contacts of the other", sum(side(provider, cell.other).calls.values()), 0)
+        cell.expect("chats", cell.calls(name), 0)
+        cell.expect("the provider is left in peace", await in_flight_no_more(provider), True)
+        return cell.complaints
+
+    return run
+
+
+@pytest.mark.parametrize("path", PROBES)
+async def test_every_fault_is_found_to_be_what_it_is(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    rows = [row for group in PROBE_GROUPS for row in GROUPS[group] if row.concerns(path)]
+    complaints = await run_all([work(row, path) for row in rows])
+    assert not complaints, "\n".join(complaints)
+    assert not leaks(caplog.text)
