@@ -53,7 +53,8 @@ class FaultyDisk:
         def connect(path: Any, *given: Any, **named: Any) -> sqlite3.Connection:
             if str(path).endswith(self.name):
                 named["factory"] = self._factory()
-            return real(path, *given, **named)
+            opened: sqlite3.Connection = real(path, *given, **named)
+            return opened
 
         monkeypatch.setattr(sqlite3, "connect", connect)
 

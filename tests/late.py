@@ -35,6 +35,11 @@ FAULTS = {
     "signs of life without a token": Fault("endless_comments"),
     "a stream that stalls": Fault("stream_stall", after=3),
 }
+STAGES = {
+    "multi-hop": ("plan", "step", "revision", "synthesis"),
+    "iterative": ("next", "step", "synthesis"),
+    "chat": ("chat",),
+}
 
 
 def stage_of(request: ChatRequest) -> str:

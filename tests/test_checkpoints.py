@@ -12,7 +12,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from hoptrail.checkpoints import kept_thread
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.promise("storage-faults-are-told")]
 
 
 SAID = HumanMessage("I live in Prague.", id="1")

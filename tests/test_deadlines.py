@@ -12,6 +12,7 @@ from hoptrail.errors import BudgetExceeded
 from hoptrail.run import Purpose, Run
 from tests.late import (
     FAULTS,
+    STAGES,
     Ask,
     Ended,
     a_trail,
@@ -26,6 +27,8 @@ from tests.two_hops import write_documents
 pytestmark = [pytest.mark.anyio, pytest.mark.promise("deadlines-hold")]
 
 MANY = 50
+FIRST = [(graph, stages[0]) for graph, stages in STAGES.items()]
+LATER = [(graph, stage) for graph, stages in STAGES.items() for stage in stages[1:]]
 
 
 @pytest.fixture
@@ -53,9 +56,7 @@ async def held_up(
         trail.close()
 
 
-@pytest.mark.parametrize(
-    ("graph", "stage"), [("multi-hop", "plan"), ("iterative", "next"), ("chat", "chat")]
-)
+@pytest.mark.parametrize(("graph", "stage"), FIRST)
 async def test_fifty_runs_that_are_held_up_at_once(
     provider: LoopbackProvider, docs: Path, graph: str, stage: str
 ) -> None:
@@ -63,16 +64,7 @@ async def test_fifty_runs_that_are_held_up_at_once(
     assert any(chat.fault for chat in provider.ollama.chats)
 
 
-@pytest.mark.parametrize(
-    ("graph", "stage"),
-    [
-        ("multi-hop", "step"),
-        ("multi-hop", "revision"),
-        ("multi-hop", "synthesis"),
-        ("iterative", "step"),
-        ("iterative", "synthesis"),
-    ],
-)
+@pytest.mark.parametrize(("graph", "stage"), LATER)
 async def test_a_run_that_is_held_up_later(
     provider: LoopbackProvider, docs: Path, graph: str, stage: str
 ) -> None:

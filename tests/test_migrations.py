@@ -121,7 +121,8 @@ def read_checkpoints(folder: Path) -> object:
 
 
 SAID = HumanMessage("I live in Prague.", id="1")
-Make, Read = Callable[[Path], None], Callable[[Path], object]
+Make = Callable[[Path], None]
+Read = Callable[[Path], object]
 STORES: dict[str, tuple[Make, Read, object]] = {
     "journal": (
         older_journal,

@@ -16,7 +16,7 @@ from hoptrail.testing import Reply, ScriptedBackend
 from tests.providers import LoopbackProvider
 from tests.virtual_time import run_virtually
 
-pytestmark = pytest.mark.promise("cancelling-benches-nobody")
+pytestmark = [pytest.mark.promise("cancelling-benches-nobody"), pytest.mark.timeout(300)]
 
 MOMENTS = [at / 10 + 0.05 for at in range(40)]
 

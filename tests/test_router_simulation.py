@@ -16,6 +16,8 @@ from hoptrail.errors import BackendBusy, BackendUnavailable, InvalidResponse
 from tests.router_rules import Asked, Called, WatchedBackend, World
 from tests.virtual_time import run_virtually
 
+pytestmark = pytest.mark.timeout(300)
+
 Weather = Literal["fine", "gone", "failing", "breaking", "silent", "limiting", "loading"]
 BAD: tuple[Weather, ...] = ("gone", "failing", "breaking", "silent", "limiting", "loading")
 MINUTES = 10

@@ -160,10 +160,11 @@ class SqliteCheckpoints(AsyncSqliteSaver):
         task = asyncio.ensure_future(self._whole(work))
         self._under_way.add(task)  # a task that nobody holds may be thrown away
         task.add_done_callback(self._over)
+        expected: tuple[type[Exception], ...] = (sqlite3.Error, OSError, StorageFailed, *damaged)
         try:
             async with asyncio.timeout(sqlite_file.DISK_SECONDS) as limit:
                 return await asyncio.shield(task)
-        except (sqlite3.Error, OSError, StorageFailed, *damaged) as error:
+        except expected as error:
             if limit.expired():
                 raise slow(self.path) from error
             if isinstance(error, StorageFailed) and str(self.path) in str(error):

@@ -98,7 +98,7 @@ async def check_up(assembly: Assembly) -> Checkup:
         embedders=tuple(embedders.result()),
         loaded=tuple(loaded.result()) if ollama else (),
         index=index,
-        notes=(_PARALLEL,) if ollama else (),
+        notes=(*((_PARALLEL,) if ollama else ()), *sqlite_notes(sqlite3.sqlite_version_info)),
         warnings=(*settings.warnings, *_unwritable(settings.home)),
         home=settings.home,
         versions=_versions(),
@@ -110,6 +110,29 @@ _PARALLEL = (
     "`ollama serve` runs; it tells nobody which. Steps that could run side by side wait for each "
     "other until then."
 )
+
+
+_RESET_BUG = ((3, 7, 0), (3, 51, 3))
+_RESET_BUG_FIXED_IN = ((3, 44, 6), (3, 50, 7))
+"""Earlier lines that were mended too."""
+
+
+def sqlite_notes(version: tuple[int, ...]) -> tuple[str, ...]:
+    """Say whether this SQLite can damage a file that several processes write at the same moment.
+
+    Nothing of ours can rule that out (https://sqlite.org/wal.html#walresetbug), and hardly any
+    Python has the newer one yet; it takes two processes in a window that nobody has hit by chance.
+    """
+    first, mended = _RESET_BUG
+    if not first <= version < mended:
+        return ()
+    if any(version[:2] == line[:2] and version >= line for line in _RESET_BUG_FIXED_IN):
+        return ()
+    told = ".".join(map(str, version))
+    return (
+        f"SQLite {told} has the WAL-reset bug: very rarely, processes that write to one journal "
+        "at the same moment may damage it. Where many do, use a Python with SQLite 3.51.3 or newer",
+    )
 
 
 async def _backends(router: RoutedChatModel, settings: Settings) -> list[Availability]:

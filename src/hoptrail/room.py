@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hoptrail.evidence import Evidence
 from hoptrail.prompts import passage_line
 from hoptrail.request import StepOutcome
-from hoptrail.tokens import WEIGHT_OF_TOKEN, cut, weight
+from hoptrail.tokens import WEIGHT_OF_TOKEN, beginning, cut, weight
 
 _INSTRUCTIONS = 3_000
 """The weight of what a prompt says on its own, at most."""
@@ -72,10 +72,10 @@ def best_within(evidence: Sequence[Evidence], room: int, shortest: int) -> tuple
 
 def _cut(item: Evidence, heaviest: int) -> Evidence:
     passage = item.passage
-    title = cut(passage.title, heaviest // _TITLE_SHARE)
-    text = cut(passage.text, heaviest - weight(title))
+    title = beginning(passage.title, heaviest // _TITLE_SHARE)
+    text = beginning(passage.text, heaviest)
     if (title, text) == (passage.title, passage.text):
         return item
-    end = passage.start + len(text.removesuffix("…"))
+    end = passage.start + len(text)
     short = passage.model_copy(update={"title": title, "text": text, "end": end})
     return item.model_copy(update={"passage": short})

@@ -233,7 +233,7 @@ def _forms(value: str) -> Iterator[str]:
     for escaped in _in_json(value):
         yield escaped
         yield from _in_json(escaped)
-    for form in (quote(value, safe=""), quote_plus(value)):
+    for form in (quote(value, safe="", errors="replace"), quote_plus(value, errors="replace")):
         yield form
         yield re.sub("%..", lambda found: found.group().lower(), form)
     yield from _in_base64(value)

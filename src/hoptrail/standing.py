@@ -79,9 +79,8 @@ class Standing:
         if known is None or known.up:
             return Pause(0.0, "")
         seconds = self._found_until - self._clock()
-        if known.state == "loading":
-            return Pause(seconds, "while it loads", BackendBusy)
-        return Pause(seconds, "because it is down") if self._was_up else None
+        will_be_up = self._was_up or known.state == "loading"
+        return Pause(seconds, "because it is not up") if will_be_up else None
 
     def known(self) -> Availability | None:
         """Give what is known without asking, or None when it is too old."""

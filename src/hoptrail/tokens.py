@@ -29,12 +29,16 @@ def most_tokens(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
+def beginning(text: str, heaviest: int) -> str:
+    """Give a text, or as much of its beginning as has at most this weight."""
+    kept = text[:heaviest]
+    while (heavy := weight(kept)) > heaviest:
+        kept = kept[: len(kept) * heaviest // heavy]
+    return kept
+
+
 def cut(text: str, heaviest: int) -> str:
     """Give a text of at most this weight: itself, or its beginning with an ellipsis."""
     if weight(text) <= heaviest:
         return text
-    room = max(0, heaviest - weight(_ELLIPSIS))
-    kept = text[:room]
-    while (heavy := weight(kept)) > room:
-        kept = kept[: len(kept) * room // heavy]
-    return kept.rstrip() + _ELLIPSIS
+    return beginning(text, max(0, heaviest - weight(_ELLIPSIS))).rstrip() + _ELLIPSIS

@@ -15,7 +15,6 @@ from langchain_core.messages import (
     SystemMessage,
     trim_messages,
 )
-from langchain_core.messages.utils import count_tokens_approximately
 from pydantic import BaseModel, ConfigDict
 
 from hoptrail.characters import whole
@@ -30,6 +29,7 @@ from hoptrail.reply import FinalText, without_marks
 from hoptrail.request import ChatRequest, ChatTurn, EarlierAnswer, StepReply
 from hoptrail.run import Run
 from hoptrail.synthesis import written
+from hoptrail.tokens import WEIGHT_OF_TOKEN, cut, estimated_tokens, weight
 from hoptrail.trace import StepTrace, ToolUse, TracedEvidence
 
 _UNANSWERED = ChatTurn(role="assistant", text="(no answer was given)")
@@ -40,7 +40,7 @@ _REFERS = re.compile(
 )
 _SHORT = 3
 _LEAST_TOKENS = 3
-"""What an empty message counts for (`count_tokens_approximately`)."""
+"""What an empty message counts for."""
 
 
 class Gathered(BaseModel):
@@ -97,9 +97,10 @@ class Turn:
         async with self.run.until_deadline("step"):
             context = await gather_context(parts, sought, (), (), parts.top_k)
         documented = parts.search is not None
+        history = tuple(_turns(self.before, parts.context_tokens, marked=documented))
         request = ChatRequest(
             question=self.question,
-            history=tuple(_turns(self.before, parts.context_tokens, marked=documented)),
+            history=history,
             facts=tuple(fact.answer for fact in context.earlier),
             evidence=context.retrieval.evidence,
             from_documents=documented,
@@ -109,7 +110,7 @@ class Turn:
             mode=context.retrieval.mode,
             space=context.retrieval.space,
             earlier=context.earlier,
-            warnings=context.warnings,
+            warnings=(*context.warnings, *_not_told(self.before, history)),
         )
 
     async def answer(self) -> None:
@@ -212,21 +213,24 @@ def _sought(question: str, before: Sequence[BaseMessage]) -> str:
 
 
 def _turns(before: Sequence[BaseMessage], tokens: int, *, marked: bool) -> Iterator[ChatTurn]:
-    """Give the conversation so far: instructions whole, of the rest the newest that fit.
+    """Give the conversation so far: its instructions, and of the rest the newest that fit.
 
-    ``marked`` says that answers cite passages: the numbers of an earlier answer's would be taken
-    for those of this one's. Users and assistants take turns, as most chat templates demand.
+    Instructions are whole unless they alone take more. ``marked`` says that answers cite
+    passages: the numbers of an earlier answer's would be taken for those of this one's. Users
+    and assistants take turns, as most chat templates demand.
     """
-    for each in before:
-        if isinstance(each, SystemMessage):
-            yield ChatTurn(role="system", text=whole(str(each.text)))
+    instructions = [whole(str(each.text)) for each in before if isinstance(each, SystemMessage)]
+    for text in instructions:
+        share = tokens * WEIGHT_OF_TOKEN // len(instructions)
+        fits = sum(map(weight, instructions)) <= tokens * WEIGHT_OF_TOKEN
+        yield ChatTurn(role="system", text=text if fits else cut(text, share))
     said = [each for each in before if isinstance(each, HumanMessage | AIMessage)]
     # A conversation may be as long as a request allows; what cannot fit is not looked at.
     plain = [_plain(each, marked=marked) for each in said[-(tokens // _LEAST_TOKENS) :]]
     newest = trim_messages(
         [each for each in plain if each.text],
         max_tokens=tokens,
-        token_counter=count_tokens_approximately,
+        token_counter=_tokens_of,
         strategy="last",
         start_on="human",
     )
@@ -236,7 +240,22 @@ def _turns(before: Sequence[BaseMessage], tokens: int, *, marked: bool) -> Itera
             yield _UNANSWERED
 
 
+def _not_told(before: Sequence[BaseMessage], told: Sequence[ChatTurn]) -> Iterator[str]:
+    """Say what of a conversation its next answer is not told."""
+    said = sum(isinstance(each, HumanMessage | AIMessage) and bool(each.text) for each in before)
+    kept = sum(turn.role != "system" and turn is not _UNANSWERED for turn in told)
+    if kept < said:
+        yield f"{said - kept} earlier messages left out: the newest fill what there is room for"
+    whole_ones = [whole(str(each.text)) for each in before if isinstance(each, SystemMessage)]
+    if whole_ones != [turn.text for turn in told if turn.role == "system"]:
+        yield "instructions of the conversation were cut: they take more room than there is"
+
+
 _ROLES: dict[str, Literal["user", "assistant"]] = {"human": "user", "ai": "assistant"}
+
+
+def _tokens_of(messages: Sequence[BaseMessage]) -> int:
+    return sum(_LEAST_TOKENS + estimated_tokens(str(each.text)) for each in messages)
 
 
 def _plain(message: HumanMessage | AIMessage, *, marked: bool) -> BaseMessage:

@@ -106,6 +106,17 @@ class Undisturbed:
     told: dict[str, Any]
     calls: Counter[str]
     state: dict[str, Any]
+    order: tuple[tuple[str, str], ...]
+
+    def build_on(self, call: str) -> set[str]:
+        """Give the calls that begin when this one has ended, and not before.
+
+        A plan is not waited for: its first steps begin while it is still written.
+        """
+        if call.startswith("for: plan") or ("finished", call) not in self.order:
+            return set()
+        later = self.order[self.order.index(("finished", call)) :]
+        return {name for kind, name in later if kind == "begun"}
 
 
 @dataclass
@@ -158,7 +169,9 @@ def undisturbed(
     assert "error" not in told, told
     notes = noted(home)
     points = tuple(what for kind, what in notes if kind == "point")
-    return Undisturbed(job, template, points, told, calls_in(notes, "begun"), _state(home, story))
+    order = tuple((kind, named(what)) for kind, what in notes if kind in ("begun", "finished"))
+    state = _state(home, story)
+    return Undisturbed(job, template, points, told, calls_in(notes, "begun"), state, order)
 
 
 def _prepare(mortals: Mortals, home: Path, story: Story, durability: Durability) -> None:
@@ -249,6 +262,9 @@ class _Judge:
         self._run(admitted=("point", "after Journal.admit") in notes)
         repeated = finished - self._committed
         self.outcome.repeated += repeated.total()
+        for call in repeated:
+            early = begun.keys() & self.story.build_on(call)
+            self._expect(not early, "built on what was not committed", early)
         wide = AT_ONCE[self.story.job.story]
         self._expect(repeated.total() <= wide, "more than one call a step is lost", repeated)
 
@@ -294,10 +310,7 @@ class _Judge:
                 document = json.loads(value)
                 made = document.get("calls", [document])
                 own = [call for call in made if not call["from_run"]]
-                kept.update(
-                    named([[each["role"], each["content"]] for each in call["prompt"]])
-                    for call in own
-                )
+                kept.update(named(_prompt_of(call)) for call in own)
         return kept
 
     def look_at_end(self, job: Job, code: int) -> None:
@@ -320,6 +333,11 @@ class _Judge:
 def told_of(path: Path) -> dict[str, Any]:
     """Give what a life told at its end."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {"error": "-"}
+
+
+def _prompt_of(call: dict[str, Any]) -> list[list[str]]:
+    said = [[each["role"], each["content"]] for each in call["prompt"]]
+    return [["for", call["purpose"]], *said]
 
 
 def named(prompt: list[list[str]]) -> str:

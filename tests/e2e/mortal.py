@@ -119,12 +119,15 @@ class Model(ScriptedChatModel):
     async def _astream(
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
+        request = request_of(messages)
+        assert request is not None  # nobody else asks
         prompt = [[message.type, str(message.text)] for message in messages]
+        prompt.insert(0, ["for", request.kind])
         self.ledger.note("begun", prompt)
         self.points.reach("a call begins")
         if self.hold:
             await asyncio.to_thread(_wait_for, Path(self.hold))
-        pieces = not isinstance(request_of(messages), StepRequest | NextStepRequest)
+        pieces = not isinstance(request, StepRequest | NextStepRequest)
         async for chunk in super()._astream(messages, *args, **kwargs):
             yield chunk
             if pieces:

@@ -42,9 +42,7 @@ class Interrupted(Exception):
 class Commands(click.Group):
     """A group whose commands end with the contract's exit codes, and no traceback."""
 
-    def main(  # type: ignore[override] # Any stands for both of its base's overloads
-        self, args: Sequence[str] | None = None, *rest: Any, **extra: Any
-    ) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run as a process of its own, unless ``args`` are given."""
         try:
             return super().main(args, *rest, **extra)
