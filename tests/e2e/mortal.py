@@ -137,7 +137,9 @@ class Model(ScriptedChatModel):
 
 
 def _wait_for(file: Path) -> None:
-    while not file.exists():
+    # Whoever holds it may have failed, and its folder be gone.
+    until = time.monotonic() + 120
+    while not file.exists() and time.monotonic() < until:
         time.sleep(0.005)
 
 
