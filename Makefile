@@ -10,7 +10,7 @@ INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --pyth
 CHROMIUM = $(or $(CHROMIUM_PATH),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
 QUESTION ?= Which river flows through the birthplace of the composer of The Magic Flute?
 
-.PHONY: help demo test lint fmt bench model browser live api storm served clean
+.PHONY: help demo test lint fmt bench model browser live api storm served torture simulate fuzz mutants clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -65,6 +65,21 @@ storm: $(STAMP) ## 500 clients that leave in every way, and what is left of them
 served: $(STAMP) ## Tests against LangGraph's development server (installs langgraph-cli)
 	$(INSTALL) "langgraph-cli[inmem]"
 	$(BIN)/pytest -n0 -m langgraph_dev
+
+torture: $(STAMP) ## 2,000 runs killed at random, once, twice, three times (KILLS=2000)
+	$(BIN)/python -m tests.torture $(or $(KILLS),2000)
+
+simulate: $(STAMP) ## 1,000 seeded runs of the router on virtual time
+	$(BIN)/pytest -n0 -s --show-capture=no tests/test_router_simulation.py --simulations=1000
+
+fuzz: $(STAMP) ## Each parser under atheris, on Linux (LIMIT=150 seconds each)
+	@test "$$(uname)" = Linux || { \
+		echo "make fuzz needs Linux: atheris has no build for this system" >&2; exit 1; }
+	$(INSTALL) --group fuzz
+	@for each in plan reply citations events lines trace settings documents words; do \
+		echo "== $$each"; \
+		$(BIN)/python -m tests.fuzz $$each -max_total_time=$(or $(LIMIT),150) || exit 1; \
+	done
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) .models .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-
 from tests.late import FAULTS, STAGES, Ask, Ended, a_trail, all_at_once, hold_up
 from tests.providers import LoopbackProvider
 from tests.two_hops import write_documents

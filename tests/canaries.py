@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from functools import cache
 from urllib.parse import quote
 
 CANARIES = {
@@ -28,8 +29,8 @@ def leaks(sink: str | bytes) -> list[str]:
     data = sink.encode("utf-8", "surrogatepass") if isinstance(sink, str) else sink
     return [
         f"{name}, {form}"
-        for name, key in CANARIES.items()
-        for form, told in _forms(key)
+        for name, forms in _all_forms()
+        for form, told in forms
         if told in data
     ]
 
@@ -37,6 +38,11 @@ def leaks(sink: str | bytes) -> list[str]:
 def leaks_in(**sinks: str | bytes) -> dict[str, list[str]]:
     """Give the leaks of each sink that has any."""
     return {name: found for name, sink in sinks.items() if (found := leaks(sink))}
+
+
+@cache
+def _all_forms() -> tuple[tuple[str, tuple[tuple[str, bytes], ...]], ...]:
+    return tuple((name, tuple(_forms(key))) for name, key in CANARIES.items())
 
 
 def _forms(key: str) -> Iterator[tuple[str, bytes]]:

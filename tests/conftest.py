@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--api-examples", default=0, type=int, help="Random requests per operation and mode."
     )
     parser.addoption("--disconnects", default=64, type=int, help="Clients that leave.")
-    parser.addoption("--simulations", default=40, type=int, help="Seeded days of the router.")
+    parser.addoption("--simulations", default=30, type=int, help="Seeded runs of the router.")
     parser.addoption("--ingest-kills", default=24, type=int, help="Ingestions killed at random.")
     parser.addoption("--index-writes", default=4, type=int, help="Ingestions of each of 8 writers.")
 

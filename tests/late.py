@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,6 +26,8 @@ from tests.providers.side import Side
 from tests.two_hops import QUESTION, kind_of, respond
 
 FOR_EVER = 3600.0
+SLACK = 20.0
+"""Seconds by which a test may be late: its machine may have much else to do."""
 
 FAULTS = {
     "never answers": Fault("hang"),
@@ -163,12 +164,10 @@ async def all_at_once(trail: Hoptrail, ask: Ask, runs: int) -> list[Ended]:
 def check_in_time(ended: list[Ended]) -> None:
     """Each ended in time, with an answer that says so or a typed error.
 
-    What is asserted leaves room for a machine that has other things to do; how exact it is on
-    an idle one is measured by `benchmarks.deadlines`.
+    What holds them up takes an hour; what is asserted leaves room for a machine that has many
+    other things to do. How exact it is on an idle one is measured by `benchmarks.deadlines`.
     """
-    late = [each.overshoot for each in ended]
-    assert statistics.median(late) < 2
-    assert max(late) < 5
+    assert max(each.overshoot for each in ended) < SLACK
     for each in ended:
         if each.answer is None:
             assert isinstance(each.error, BudgetExceeded)

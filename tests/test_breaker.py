@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoptrail.breaker import Breaker, RetryBudget, Ticket
-from hoptrail.testing import FakeClock
+from hoptrail.errors import BackendBusy
+from hoptrail.standing import Standing
+from hoptrail.testing import FakeClock, ScriptedBackend
 
 
 def admitted(breaker: Breaker) -> Ticket:
@@ -118,6 +120,36 @@ def test_one_trial_whichever_threads_ask() -> None:
     assert [ticket is None for ticket in (mine, others[0])].count(False) == 1
 
 
+@pytest.mark.promise("cooldowns-hold")
+def test_of_two_pauses_at_once_the_longer_one_holds() -> None:
+    """One thread is told off just when another has found that nobody was."""
+    others: list[threading.Thread] = []
+
+    class Late(float):
+        def __add__(self, seconds: float) -> float:
+            return Late(float(self) + seconds)
+
+        def __gt__(self, other: float) -> bool:
+            later = float(self) > other
+            if not others:
+                others.append(threading.Thread(target=tell_off, args=(300.0,)))
+                others[0].start()
+                others[0].join(timeout=0.3)
+            return later
+
+    standing = Standing(ScriptedBackend("one"), lambda: Late(1000.0))
+
+    def tell_off(seconds: float) -> None:
+        busy = BackendBusy("later", backend="one", retry_after=seconds)
+        standing.failed(Ticket(0, is_trial=False), busy)
+
+    tell_off(10.0)
+    others[0].join()
+    pause = standing.pause()
+    assert pause is not None
+    assert pause.seconds == 300.0
+
+
 def test_a_trial_that_hangs_loses_its_place(breaker: Breaker, clock: FakeClock) -> None:
     """After a minute another trial starts, and the late verdict is not heard."""
     fail(breaker, 5)
@@ -179,6 +211,8 @@ def test_retries_are_a_tenth_of_the_requests() -> None:
     """Ten are saved up; then each takes ten requests to earn."""
     budget = RetryBudget()
     assert [budget.spend() for _ in range(11)] == [True] * 10 + [False]
-    for _ in range(20):
+    for _ in range(9):
         budget.earn()
-    assert [budget.spend() for _ in range(3)] == [True, True, False]
+    assert not budget.spend()
+    budget.earn()
+    assert [budget.spend(), budget.spend()] == [True, False]

@@ -23,6 +23,8 @@ from hoptrail.budget import (
 )
 from hoptrail.errors import BudgetExceeded
 
+pytestmark = pytest.mark.promise("budgets-hold")
+
 
 class Clock:
     def __init__(self) -> None:

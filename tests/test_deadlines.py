@@ -1,7 +1,6 @@
 """A run ends by its deadline, whatever its backend does, at whatever stage, beside many others."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hoptrail.errors import BudgetExceeded
 from hoptrail.run import Purpose, Run
 from tests.late import (
     FAULTS,
+    SLACK,
     STAGES,
     Ask,
     Ended,
@@ -32,7 +32,7 @@ LATER = [(graph, stage) for graph, stages in STAGES.items() for stage in stages[
 
 
 @pytest.fixture
-def docs(tmp_path: Path) -> Iterator[Path]:
+def docs(tmp_path: Path) -> Path:
     return write_documents(tmp_path / "docs")
 
 
@@ -61,14 +61,13 @@ async def test_fifty_runs_that_are_held_up_at_once(
     provider: LoopbackProvider, docs: Path, graph: str, stage: str
 ) -> None:
     check_in_time(await held_up(provider, docs, graph, stage, MANY, 1.5))
-    assert any(chat.fault for chat in provider.ollama.chats)
 
 
 @pytest.mark.parametrize(("graph", "stage"), LATER)
 async def test_a_run_that_is_held_up_later(
     provider: LoopbackProvider, docs: Path, graph: str, stage: str
 ) -> None:
-    check_in_time(await held_up(provider, docs, graph, stage, len(FAULTS), 2.5))
+    check_in_time(await held_up(provider, docs, graph, stage, len(FAULTS), 3.0))
     assert any(chat.fault for chat in provider.ollama.chats)
 
 
@@ -85,7 +84,7 @@ async def test_a_server_that_takes_no_connection(docs: Path) -> None:
             ended = await all_at_once(trail, ask, MANY)
         finally:
             trail.close()
-    assert max(each.overshoot for each in ended) < 5
+    assert max(each.overshoot for each in ended) < SLACK
     assert all(each.error for each in ended)
 
 

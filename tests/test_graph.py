@@ -326,6 +326,7 @@ async def test_a_call_budget_is_never_exceeded_and_still_leaves_an_answer(
     assert [step.status for step in trace.steps].count("failed") == 4
 
 
+@pytest.mark.promise("deadlines-hold")
 async def test_a_deadline_ends_the_run_with_what_is_known(journal: Journal) -> None:
     model = ScriptedChatModel(
         respond=script(["a?", "b?"], {"a?": "1", "b?": "2"}, "1 [1]"),

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import signal
@@ -5,16 +6,29 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from filelock import FileLock
 
-from hoptrail.errors import HoptrailError, RunBusy, RunNotFound, TraceUnreadable
-from hoptrail.journal import Journal
+from hoptrail import sqlite_file
+from hoptrail.errors import (
+    HoptrailError,
+    RunBusy,
+    RunNotFound,
+    RunOfAnother,
+    StorageFailed,
+    TraceUnreadable,
+)
+from hoptrail.journal import Journal, is_run_id
+from hoptrail.journal_file import folded
 from hoptrail.secrecy import Secrets
+from hoptrail.sqlite_file import Transaction
 from hoptrail.trace import TRACE_VERSION, Call, StepTrace, Trace
 
 
@@ -295,7 +309,6 @@ class TestFilters:
             ({"limit": 2, "offset": 4}, "ba"),
             ({"limit": 9, "offset": 99}, ""),
         ],
-        ids=str,
     )
     def test_the_runs_that_are_wanted_are_given_in_order(
         self, runs: Journal, wanted: dict[str, Any], found: str
@@ -328,12 +341,13 @@ class TestFilters:
         lock.release()
 
 
-class TestSecrets:
-    KEY = 'my "own" k3y'
+KEY = 'my "own" k3y'
 
+
+class TestSecrets:
     def test_no_known_value_reaches_the_disk(self, tmp_path: Path) -> None:
-        journal = Journal(tmp_path / "home", Secrets([self.KEY]))
-        said = f"It is {self.KEY}."
+        journal = Journal(tmp_path / "home", Secrets([KEY]))
+        said = f"It is {KEY}."
         lock = journal.admit("r1", said, {"documents": said})
         journal.write("r1", "step:1", json.dumps({"answer": said}))
         journal.let_go(Trace(run_id="r1", question=said, answer=said, warnings=[said]), lock)
@@ -345,11 +359,11 @@ class TestSecrets:
         for file in journal.folder.rglob("*"):
             if file.is_file():
                 held = file.read_bytes()
-                assert self.KEY.encode() not in held, file
-                assert json.dumps(self.KEY)[1:-1].encode() not in held, file
+                assert KEY.encode() not in held, file
+                assert json.dumps(KEY)[1:-1].encode() not in held, file
 
     def test_what_only_looks_like_a_secret_is_kept_as_it_was_said(self, tmp_path: Path) -> None:
-        journal = Journal(tmp_path / "home", Secrets([self.KEY]))
+        journal = Journal(tmp_path / "home", Secrets([KEY]))
         said = "hf_aB3dE6gH9jK2mN5pQ8sT1vW4"
         journal.admit("r1", said, {}).release()
         journal.save_trace(Trace(run_id="r1", question=said))
@@ -396,3 +410,303 @@ class TestWhoOnlyLooks:
         assert other.runs()[0].status == "interrupted"
         assert not half.exists()
         other.close()
+
+
+def failed_at(error: type[BaseException], fault: str) -> Any:
+    """Give a function that fails so."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error(fault)
+
+    return fail
+
+
+class TestWords:
+    """What an error says is all that its reader has."""
+
+    def test_of_a_run_that_asks_something_else(self, journal: Journal) -> None:
+        journal.admit("r1", "x" * 300, {}).release()
+        with pytest.raises(RunOfAnother) as other:
+            journal.admit("r1", "another", {})
+        said = f"run r1 asks {'x' * 200!r}: another question needs another run"
+        assert str(other.value) == said
+        assert not journal.alive("r1"), "the lock was given back"
+
+    def test_of_a_run_that_somebody_has(self, journal: Journal) -> None:
+        lock = journal.admit("r1", "q", {})
+        with pytest.raises(RunBusy, match=r"^run r1 is being worked on by this process$"):
+            journal.admit("r1", "q", {})
+        other = Journal(journal.folder)
+        with pytest.raises(RunBusy, match=r"^run r1 is being worked on by another process$"):
+            other.admit("r1", "q", {})
+        other.close()
+        lock.release()
+
+    def test_of_a_run_that_is_not_there(self, journal: Journal) -> None:
+        for give in (journal.run, journal.trace):
+            with pytest.raises(RunNotFound) as missing:
+                give("r9")
+            assert str(missing.value) == "there is no run 'r9': `hoptrail trace list` shows them"
+        with pytest.raises(RunNotFound) as wrong:
+            journal.fork("a/b", "q", {}, {})
+        said = "'a/b' is not a run id: letters, digits, - and _, at most 64"
+        assert str(wrong.value) == said
+        journal.admit("r1", "q", {}).release()
+        with pytest.raises(RunNotFound, match=r"^run r1 was admitted but has no trace yet$"):
+            journal.trace("r1")
+
+    def test_of_a_row_that_is_damaged(self, tmp_path: Path) -> None:
+        folder = of_first_version(tmp_path / "home")
+        spoil(folder, "UPDATE runs SET options = 'no JSON' WHERE run_id = 'r2'")
+        journal = Journal(folder)
+        said = "the journal's row of run 'r2' is damaged: other runs are not"
+        for look in (lambda: journal.run("r2"), journal.runs):
+            with pytest.raises(StorageFailed) as damaged:
+                look()
+            assert str(damaged.value) == said
+        journal.close()
+
+    def test_of_a_journal_that_is_newer_or_none(self, tmp_path: Path) -> None:
+        folder = of_first_version(tmp_path / "home")
+        path = folder / "journal.db"
+        spoil(folder, "PRAGMA user_version = 3")
+        before = path.read_bytes()
+        with pytest.raises(StorageFailed) as newer:
+            Journal(folder).runs()
+        assert str(newer.value) == (
+            f"{path} was written by a newer Hoptrail (journal version 3, this one knows 2): "
+            "upgrade with `pip install -U hoptrail`"
+        )
+        assert path.read_bytes() == before
+        for stump in (b"no database", before[:511], b"x" * 4096):
+            path.write_bytes(stump)
+            with pytest.raises(StorageFailed) as damaged:
+                Journal(folder).runs()
+            said = f"{path} is damaged, or no database: move it away to begin a new one"
+            assert str(damaged.value) == said
+            assert path.read_bytes() == stump
+
+    def test_of_a_process_that_was_forked(
+        self, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal.admit("r1", "q", {}).release()
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        said = (
+            f"{journal.folder} was opened before this process was forked: "
+            "make a Hoptrail of its own in each process"
+        )
+        with pytest.raises(StorageFailed) as forked:
+            journal.runs()
+        assert str(forked.value) == said
+        with pytest.raises(StorageFailed) as forked:
+            asyncio.run(journal.off_loop(journal.runs))
+        assert str(forked.value) == said
+
+    @pytest.mark.parametrize("error", [sqlite3.OperationalError, OSError])
+    def test_of_a_disk_that_refuses(self, journal: Journal, error: type[Exception]) -> None:
+        with pytest.raises(StorageFailed) as refused:
+            asyncio.run(journal.off_loop(failed_at(error, "no room")))
+        assert str(refused.value) == f"the journal in {journal.folder} is not usable: no room"
+        with pytest.raises(KeyError):
+            asyncio.run(journal.off_loop(failed_at(KeyError, "its own")))
+
+    def test_of_a_disk_that_does_not_answer(
+        self, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite_file, "DISK_SECONDS", 0.05)
+        answers = threading.Event()
+        with pytest.raises(StorageFailed) as slow:
+            asyncio.run(journal.off_loop(answers.wait, timeout=20))
+        assert str(slow.value) == (
+            f"the disk under {journal.folder} has not answered for 0.05 s: see to it, then resume "
+            "the run by its id"
+        )
+        answers.set()
+        journal.close()
+
+
+class TestForks:
+    OPTIONS: ClassVar[dict[str, object]] = {"graph": "iterative", "parent_run_id": "r0", "n": KEY}
+
+    def test_one_begins_with_the_work_of_another_and_can_be_resumed(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "home", Secrets([KEY]))
+        before = datetime.fromtimestamp(round(time.time(), 6), UTC)
+        journal.fork(
+            "r1", f"Who has {KEY}?", self.OPTIONS, {"plan": json.dumps(KEY), "step:1": "x"}
+        )
+        row = journal.run("r1")
+        assert before <= row.created == row.updated
+        assert (row.question, row.status) == ("Who has …?", "interrupted")
+        assert (row.graph, row.parent_run_id) == ("iterative", "r0")
+        assert row.options == {**self.OPTIONS, "n": "…"}
+        assert journal.entries("r1") == {"plan": '"…"', "step:1": "x"}
+        journal.admit("r1", f"Who has {KEY}?", {}).release()
+        journal.close()
+
+    def test_none_takes_the_place_of_a_run(self, journal: Journal) -> None:
+        journal.admit("r1", "q", {}).release()
+        with pytest.raises(RunOfAnother) as taken:
+            journal.fork("r1", "another", self.OPTIONS, {"step:1": "x"})
+        said = "there is a run r1 already: a fork needs an id of its own"
+        assert str(taken.value) == said
+        assert journal.entries("r1") == {}
+        assert journal.run("r1").question == "q"
+
+
+class TestEnds:
+    def test_all_that_a_run_came_to_is_in_its_row(self, journal: Journal) -> None:
+        lock = journal.admit("r1", "q", {"graph": "chat"})
+        begun = journal.run("r1")
+        assert (begun.status, begun.graph, begun.created) == ("running", "chat", begun.updated)
+        trace = Trace(run_id="r1", question="q", status="failed", answer="a", stop_reason="error")
+        trace.graph, trace.parent_run_id, trace.degraded = "iterative", "r0", True
+        trace.usage.wall_ms, trace.usage.llm_calls = 12.5, 4
+        called = [Call(purpose="plan", backend=name) for name in ("two", "one", "", "two")]
+        trace.plan.calls = called
+        trace.steps = [StepTrace(id=1, question="x")] * 3
+        journal.let_go(trace, lock)
+        row = journal.run("r1")
+        assert begun.updated < row.updated
+        assert (row.status, row.answer, row.stop_reason) == ("failed", "a", "error")
+        assert (row.graph, row.parent_run_id, row.degraded) == ("iterative", "r0", True)
+        assert (row.wall_ms, row.llm_calls, row.steps) == (12.5, 4, 3)
+        assert row.backends == "one,two"
+        assert not journal.alive("r1")
+        assert journal.trace("r1").answer == "a"
+
+    def test_a_trace_that_cannot_be_kept_is_a_warning_and_nothing_is_left_of_it(
+        self, journal: Journal
+    ) -> None:
+        lock = journal.admit("r1", "q", {})
+        (journal.folder / "traces" / "r1.json").mkdir()
+        trace = Trace(run_id="r1", question="q", status="answered")
+        journal.let_go(trace, lock)
+        (warning,) = trace.warnings
+        assert warning.startswith("the trace of this run could not be written: [Errno ")
+        assert journal.run("r1").status == "answered"
+        assert [each.name for each in (journal.folder / "traces").iterdir()] == ["r1.json"]
+
+    def test_the_lock_is_given_back_though_the_end_cannot_be_noted(
+        self, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock = journal.admit("r1", "q", {})
+        monkeypatch.setattr(journal, "finish", failed_at(OSError, "no room"))
+        with pytest.raises(OSError, match="no room"):
+            journal.let_go(Trace(run_id="r1", question="q"), lock)
+        assert not lock.is_locked
+
+    def test_of_a_killed_run_it_is_said_why_it_stopped(self, journal: Journal) -> None:
+        journal.admit("r1", "q", {}).release()
+        journal.admit("r2", "q", {}).release()
+        row = journal.run("r1")
+        assert (row.status, row.stop_reason) == ("interrupted", "interrupted")
+        connection = sqlite3.connect(journal.folder / "journal.db")
+        (other,) = connection.execute("SELECT status FROM runs WHERE run_id = 'r2'").fetchone()
+        connection.close()
+        assert other == "running", "only the one that was asked for is looked at"
+
+    def test_a_trace_that_says_running_is_believed_while_somebody_works(
+        self, journal: Journal
+    ) -> None:
+        lock = journal.admit("r1", "q", {})
+        journal.save_trace(Trace(run_id="r1", question="q"))
+        assert journal.trace("r1").status == "running"
+        lock.release()
+        assert journal.trace("r1").status == "interrupted"
+        journal.save_trace(Trace(run_id="r1", question="q", status="answered"))
+        assert journal.trace("r1").status == "answered"
+
+    def test_work_that_is_written_again_replaces_what_there_was(self, journal: Journal) -> None:
+        journal.admit("r1", "q", {}).release()
+        journal.admit("r2", "q", {}).release()
+        for value in ("first", "second"):
+            journal.write("r1", "step:1", value)
+        journal.write("r2", "step:1", "other")
+        assert journal.entries("r1") == {"step:1": "second"}
+
+
+class TestFiles:
+    def test_all_are_for_their_owner_alone(self, journal: Journal) -> None:
+        mask = os.umask(0)
+        try:
+            journal.admit("r1", "q", {}).release()
+        finally:
+            os.umask(mask)
+        modes = {
+            each.name: stat.S_IMODE(each.stat().st_mode)
+            for each in (journal.folder, *journal.folder.iterdir())
+        }
+        assert {modes[name] for name in ("home", "traces", "locks")} == {0o700}
+        assert modes["journal.db"] == 0o600
+
+    def test_what_is_committed_survives_a_power_cut(self, journal: Journal) -> None:
+        """In WAL mode, each commit is brought to the disk."""
+        connection = journal._open()
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert connection.execute("PRAGMA busy_timeout").fetchone()[0] == 30_000
+
+    def test_a_write_that_fails_leaves_no_transaction_open(self, journal: Journal) -> None:
+        journal.admit("r1", "q", {}).release()
+        other = Journal(journal.folder)
+        twice = [("r1", "half", "x", 1)] * 2
+        with pytest.raises(sqlite3.IntegrityError), journal._writing() as connection:
+            connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", twice)
+        assert other.entries("r1") == {}
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(journal.write, "r1", "step:1", "x").result(20)
+        other.write("r1", "step:2", "y")
+        assert journal.entries("r1") == {"step:1": "x", "step:2": "y"}
+        other.close()
+
+    def test_one_that_only_reads_keeps_nobody_from_writing(self, journal: Journal) -> None:
+        journal.admit("r1", "q", {}).release()
+        path = journal.folder / "journal.db"
+        reader, writer, other = (
+            sqlite3.connect(path, isolation_level=None, timeout=0) for _ in range(3)
+        )
+        count = "SELECT count(*) FROM entries"
+        with Transaction(reader, reading=True) as reading:
+            assert reading.execute(count).fetchone() == (0,)
+            with Transaction(writer) as writing:
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    Transaction(other).__enter__()
+                writing.execute("INSERT INTO entries VALUES ('r1', 'k', 'v', 1)")
+            assert reading.execute(count).fetchone() == (0,), "what it sees stays as it was"
+        assert reader.execute(count).fetchone() == (1,)
+        for each in (reader, writer, other):
+            each.close()
+
+    def test_closing_finishes_what_is_under_way_and_the_file_can_be_moved(
+        self, journal: Journal
+    ) -> None:
+        journal.admit("r1", "q", {}).release()
+        journal.close()
+        assert sorted(each.name for each in journal.folder.iterdir()) == [
+            "journal.db",
+            "locks",
+            "traces",
+        ]
+        with pytest.raises(sqlite3.ProgrammingError):
+            journal.entries("r1")
+
+    def test_its_work_has_a_thread_of_its_own(self, journal: Journal) -> None:
+        async def names() -> set[str]:
+            asked = [journal.off_loop(threading.current_thread) for _ in range(5)]
+            return {thread.name for thread in await asyncio.gather(*asked)}
+
+        assert asyncio.run(names()) == {"hoptrail-journal_0"}
+        journal.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "same", "valid"),
+    [("é", "E\u0301", False), ("Straße", "STRASSE", False), ("a-B_9", "A-b_9", True)],
+)
+def test_questions_are_compared_in_any_case_and_ids_are_plain(
+    text: str, same: str, valid: bool
+) -> None:
+    assert folded(text) == folded(same) != folded(text + "x")
+    assert is_run_id(text) is valid
+    assert not is_run_id("x" * 65)
+    assert is_run_id("x" * 64)

@@ -131,13 +131,13 @@ def cleaned(poison: Poison) -> str:
 
 
 def disguised(order: str, position: Position) -> list[Poison]:
-    """Give the passages with an order: in a tool's output and in memory every third of them."""
-    every = 3 if position in ("tool", "fact") else 1
-    return list(numbered(order))[::every]
+    """Give the passages with an order, or every so many of them."""
+    return list(numbered(order))[:: EVERY.get(position, 1)]
 
 
 PARTS = 4
 POSITIONS: tuple[Position, ...] = ("first", "middle", "earlier answer", "tool", "fact")
+EVERY: dict[Position, int] = {"middle": 2, "tool": 3, "fact": 3}
 
 
 @pytest.mark.timeout(300)

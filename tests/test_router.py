@@ -1,6 +1,7 @@
 """The router: who answers, what is tried before, and what a reader gets to see."""
 
 import asyncio
+import copy
 import gc
 import pickle
 import time
@@ -133,6 +134,17 @@ class TestChoice:
                     await model.ainvoke("Q")
                 assert [cause.status for cause in failed.value.causes] == [status]
 
+    @pytest.mark.parametrize("again", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+    async def test_a_router_can_be_copied(self, again: Callable[[Any], Any]) -> None:
+        """As graphs and agents that hold one are; a copy learns for itself."""
+        first = HuggingFaceBackend("openai/gpt-oss-20b", None, "http://127.0.0.1:9")
+        model = RoutedChatModel([first, OllamaBackend("qwen3:8b", "http://127.0.0.1:9")])
+        copied = again(model)
+        assert copied.policy == model.policy
+        with pytest.raises(AllBackendsFailed):
+            await copied.ainvoke("Q")
+        assert model._standings[0].known() is None
+
     async def test_availability_shows_all_in_order(self) -> None:
         """What doctor shows: states, and who is benched for how long."""
         model = routed(one(BackendRefused("no", backend="one")), two(state="down"), three := one())
@@ -205,6 +217,21 @@ class TestFailover:
         with pytest.raises(AllBackendsFailed, match="no typed request"):
             await model.ainvoke("Q")
         assert told(await model.ainvoke("Q"))["degraded"] is True
+
+    async def test_what_a_failing_built_in_has_shown_is_void(self) -> None:
+        """No text of its own stays before that of the one who answers."""
+        cut = Reply("wrong", error=InvalidResponse("cut", backend="extractive"))
+        cut.error_after = 1
+        builtin = ScriptedBackend("extractive", [cut], degraded=True)
+        chunks = [chunk async for chunk in routed(builtin, two("right")).astream("Q")]
+        news = [chunk.response_metadata.get("attempt_restarted") for chunk in chunks]
+        assert [each for each in news if each] == [
+            {"from": "extractive:scripted", "to": "two:scripted", "why": "cut"}
+        ]
+        whole = chunks[0]
+        for chunk in chunks[1:]:
+            whole = whole + chunk
+        assert whole.text == "right "
 
     async def test_retries_do_not_amplify_an_outage(self) -> None:
         """Over a full outage the calls to a backend stay near one per request, then stop."""
@@ -302,6 +329,19 @@ class TestBench:
         assert (await model.ainvoke("Q", deadline=60)).text.strip() == "from one"
         with pytest.raises(AllBackendsFailed):
             await routed(one(busy), clock=clock).ainvoke("Q", deadline=30)
+
+    async def test_what_the_pause_of_a_breaker_leaves_is_told_as_a_time_to_come_back(self) -> None:
+        clock = FakeClock()
+        model = routed(one(down()), clock=clock)
+        for _ in range(3):
+            with pytest.raises(AllBackendsFailed):
+                await model.ainvoke("Q")
+        clock.advance(10)
+        with pytest.raises(AllBackendsFailed) as failed:
+            await model.ainvoke("Q")
+        (cause,) = failed.value.causes
+        assert type(cause) is BackendUnavailable
+        assert cause.retry_after == pytest.approx(20, abs=1)
 
     async def test_a_wrong_key_is_not_tried_again_for_long(self) -> None:
         """401 benches for five minutes."""

@@ -94,14 +94,14 @@ def real(provider: LoopbackProvider) -> tuple[LoopbackProvider, list[Backend]]:
 async def test_a_call_that_ends_as_it_is_cancelled_is_one_or_the_other(
     real: tuple[LoopbackProvider, list[Backend]], which: int
 ) -> None:
-    """Five hundred times on either client: cancelled, or answered in whole; never asked again."""
+    """Three hundred times on either client: cancelled, or answered in whole; never asked again."""
     provider, backends = real
     side = (provider.huggingface, provider.ollama)[which]
     side.answer("The answer.")
     model = RoutedChatModel([backends[which]])
     await model.ainvoke("Q")
     ends: list[str] = []
-    for turn in range(500):
+    for turn in range(300):
         asking = asyncio.ensure_future(model.ainvoke("Q"))
         for _ in range(turn % 50):
             await asyncio.sleep(0)
@@ -117,11 +117,11 @@ async def test_a_call_that_ends_as_it_is_cancelled_is_one_or_the_other(
             ends.append("answered")
         except asyncio.CancelledError:
             ends.append("cancelled")
-    assert ends.count("cancelled") > 100
+    assert ends.count("cancelled") > 60
     assert model._standings[0].pause() is None
     assert not model._standings[0]._breaker._in_a_row
     assert (await model.ainvoke("Q")).text == "The answer."
-    assert len(side.chats) <= 502
+    assert len(side.chats) <= 302
 
 
 @pytest.mark.promise("one-probe")

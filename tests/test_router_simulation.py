@@ -1,4 +1,4 @@
-"""Days of weather over the real router, on virtual time: outages, limits, loading, silence."""
+"""Hours of weather over the real router, on virtual time: outages, limits, loading, silence."""
 
 from __future__ import annotations
 

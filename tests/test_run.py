@@ -423,6 +423,7 @@ async def test_an_abstention_tells_what_could_not_be_asked(journal: Journal) -> 
     assert output["answer"] == "No answer was found to: a?\nCould not be asked: b?"
 
 
+@pytest.mark.promise("budgets-hold")
 async def test_a_plan_cut_to_the_budget_says_so(journal: Journal) -> None:
     plan = [f"q{n}?" for n in range(4)]
     model = ScriptedChatModel(respond=script(plan, dict.fromkeys(plan, "x"), "x [1]"))

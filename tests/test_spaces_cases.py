@@ -32,7 +32,11 @@ from tests.library import Findings, look_up, take_in, write_library
 from tests.providers import EMBEDDING, Fault, LoopbackProvider, ollama_vectors, vectors
 from tests.two_hops import QUESTION, model, write_documents
 
-pytestmark = [pytest.mark.anyio, pytest.mark.promise("spaces-never-mix")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.promise("spaces-never-mix"),
+    pytest.mark.timeout(300),
+]
 
 MINILM = "all-minilm"
 

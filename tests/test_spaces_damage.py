@@ -22,7 +22,7 @@ from hoptrail.retrieval.store import FILE_NAME, FORMAT
 from tests.shelf import chain, served, take_in, write
 from tests.two_hops import DOCUMENTS, QUESTION, model
 
-pytestmark = pytest.mark.promise("damage-is-found")
+pytestmark = [pytest.mark.promise("damage-is-found"), pytest.mark.timeout(300)]
 
 RIVERS = {
     f"river-{number}.md": f"# River {number}\n\nThe river {number} passes mile {number * 7}."

@@ -211,6 +211,7 @@ class TestWhatIsNoDocument:
         assert report is not None
         assert report.passages == 1
 
+    @pytest.mark.timeout(600)  # a second or ten of work, on a machine that may be busy
     def test_ten_thousand_files(self, tmp_path: Path, place: Path) -> None:
         docs = tmp_path / "docs"
         for number in range(10_000):

@@ -13,7 +13,7 @@ from hoptrail.retrieval.store import FILE_NAME
 from tests.mortal_ingestion import Mortals, mortals
 from tests.shelf import Served, served, take_in, write
 
-pytestmark = [pytest.mark.promise("index-is-old-or-new"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.promise("index-is-old-or-new"), pytest.mark.timeout(600)]
 
 BEFORE = {
     "vltava.md": "# Vltava\n\nThe Vltava flows through Prague.",

@@ -26,7 +26,7 @@ from hoptrail.retrieval.store import FILE_NAME, connect
 from hoptrail.retrieval.words import WordIndex
 from tests.shelf import chain, take_in, write
 
-pytestmark = pytest.mark.promise("damage-is-found")
+pytestmark = [pytest.mark.promise("damage-is-found"), pytest.mark.timeout(300)]
 
 DOCUMENTS = {
     f"river-{number}.md": f"# River {number}\n\nThe River {number} passes mile {number * 7}."

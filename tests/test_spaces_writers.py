@@ -19,7 +19,7 @@ from hoptrail.retrieval.replacement import Replacement
 from hoptrail.retrieval.store import index_file
 from tests.shelf import served, take_in, write
 
-pytestmark = [pytest.mark.promise("writers-lose-nothing"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.promise("writers-lose-nothing"), pytest.mark.timeout(600)]
 
 WRITERS = 8
 RIVERS = ("Vltava", "Rhine", "Volga", "Elbe", "Oder", "Danube", "Seine", "Loire")

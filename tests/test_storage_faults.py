@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
 
 from hoptrail import Hoptrail, load_settings, sqlite_file
 from hoptrail.answer import Answer
@@ -18,7 +20,8 @@ from hoptrail.embeddings import EmbedderChain, HashEmbedder
 from hoptrail.errors import StorageFailed
 from hoptrail.journal import Journal
 from hoptrail.memory import Memory, sqlite_store
-from hoptrail.testing import Asked, ScriptedChatModel
+from hoptrail.request import StepRequest
+from hoptrail.testing import Asked, ScriptedChatModel, script, tool_call
 from tests import two_hops
 from tests.faulty_disk import REFUSALS, FaultyDisk, How
 
@@ -154,6 +157,49 @@ class TestJournal:
             disk.inserted(patch)
             await asked(docs, home, two_hops.model())
         return seen
+
+    @pytest.mark.parametrize("kind", ["turn", "tool", "revision"])
+    async def test_what_could_not_be_kept_is_no_answer_that_is_missing(
+        self, kind: str, docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run whose work is lost once ends, rather than to answer from what is left."""
+
+        @tool
+        def population(city: str) -> str:
+            """Tell how many live in a city."""
+            return f"1.3 million live in {city}"
+
+        told = script(
+            ["Who?", "How many?"],
+            {"Who?": None if kind == "revision" else "Kafka", "How many?": "1.3 million"},
+            synthesis="1.3 million [1]",
+            revision=["How many?"],
+        )
+
+        def say(asked: Asked) -> str | BaseException | AIMessage:
+            first = isinstance(asked.request, StepRequest) and not asked.request.earlier
+            uses = asked.tools and asked.question == "How many?" and "1.3 million" not in str(asked)
+            return tool_call("population", city="Prague") if first and uses else told(asked)
+
+        home, refusals = tmp_path / "home", iter([OSError(errno.EIO, "input/output error")])
+        write = Journal.write
+
+        def once(self: Journal, run_id: str, key: str, value: str) -> None:
+            if key.startswith(kind) and (refusal := next(refusals, None)) is not None:
+                raise refusal
+            write(self, run_id, key, value)
+
+        monkeypatch.setattr(Journal, "write", once)
+        settings = load_settings(home=home, embedders="hash", revisions=1)
+        made = Hoptrail(
+            docs, model=ScriptedChatModel(respond=say), tools=[population], settings=settings
+        )
+        with pytest.raises(StorageFailed, match="input/output error"):
+            await made.aask("How many live where who?", run_id="r1")
+        answer = await made.aask("How many live where who?", run_id="r1")
+        made.close()
+        assert "1.3 million" in answer.text
+        assert [step.status for step in answer.trace.steps].count("failed") == 0
 
     async def test_who_writes_for_a_while_is_waited_for(self, docs: Path, tmp_path: Path) -> None:
         home, model = tmp_path / "home", two_hops.model()

@@ -314,7 +314,7 @@ Work = Callable[[LoopbackProvider], Awaitable[Iterable[str]]]
 
 
 async def run_all(work: Sequence[Work]) -> list[str]:
-    """Run cells, some at a time, each on a provider that is as new; give all complaints.
+    """Run cells, some at a time, each on a provider of its own; give all complaints.
 
     After the last one nothing may be left: no task, no connection, no file.
     """
@@ -322,9 +322,10 @@ async def run_all(work: Sequence[Work]) -> list[str]:
     left = list(reversed(work))
 
     async def worker() -> None:
-        with LoopbackProvider() as provider:
-            while left:
-                cell = left.pop()
+        while left:
+            cell = left.pop()
+            # What a cell cancelled may still arrive: it must not be counted to the next one.
+            with LoopbackProvider() as provider:
                 complaints.extend(await cell(provider))
                 complaints.extend(f"unscripted: {each}" for each in provider.unexpected)
 

@@ -7,6 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_TURNS = threading.RLock()
+"""One for all, for each does little and nothing that holds one could be copied or pickled. It may
+be taken twice: a stream that is collected meanwhile gives its ticket back in the same thread."""
+
 
 @dataclass(eq=False)
 class Ticket:
@@ -37,7 +41,6 @@ class Breaker:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lock = threading.RLock()
         self._period = 0
         self._results: deque[tuple[float, bool]] = deque()
         self._in_a_row = 0
@@ -61,7 +64,7 @@ class Breaker:
 
     def admit(self) -> Ticket | None:
         """Take a ticket for one call, or None when it must not be made now."""
-        with self._lock:
+        with _TURNS:
             if self.wait() > 0:
                 return None
             ticket = Ticket(self._period, is_trial=self.is_open)
@@ -72,7 +75,7 @@ class Breaker:
 
     def succeeded(self, ticket: Ticket) -> None:
         """Record that the call was answered."""
-        with self._lock:
+        with _TURNS:
             if ticket is self._trial:
                 self._close()
             elif self._counts(ticket):
@@ -81,7 +84,7 @@ class Breaker:
 
     def failed(self, ticket: Ticket) -> None:
         """Record that the call failed through the backend's fault."""
-        with self._lock:
+        with _TURNS:
             if ticket is self._trial:
                 self._open()
             elif self._counts(ticket):
@@ -92,7 +95,7 @@ class Breaker:
 
     def release(self, ticket: Ticket) -> None:
         """Give a ticket back without a verdict: cancelled, or not the backend's fault."""
-        with self._lock:
+        with _TURNS:
             if ticket is self._trial:
                 self._trial = None
 
@@ -135,7 +138,6 @@ class RetryBudget:
     most = 10
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         self._requests = self.most * self.requests_a_retry
 
     @property
@@ -145,12 +147,12 @@ class RetryBudget:
 
     def earn(self) -> None:
         """Count a request."""
-        with self._lock:
+        with _TURNS:
             self._requests = min(self._requests + 1, self.most * self.requests_a_retry)
 
     def spend(self) -> bool:
         """Take one retry, or say that none is left."""
-        with self._lock:
+        with _TURNS:
             if not self.left:
                 return False
             self._requests -= self.requests_a_retry

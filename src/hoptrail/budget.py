@@ -49,8 +49,9 @@ class Ledger:
     """Counts what a run spends. Reserve before a call, settle after it.
 
     What is reserved and what is spent never exceed a limit together, so calls at the same time
-    cannot either. The deadline counts from when the run ``began``. One call and a share of the deadline are kept for the synthesis, so that steps
-    which use up the budget still leave an answer.
+    cannot either. The deadline counts from when the run ``began``. One call and a share of the
+    deadline are kept for the synthesis, so that steps which use up the budget still leave an
+    answer.
     """
 
     def __init__(

@@ -360,7 +360,8 @@ class Journal:
         self._owner.check(str(self.folder))
         with self._turns:
             if self._connection is None:
-                for folder in (self.folder / "traces", self.folder / "locks"):
+                # The folder first: what `mkdir` makes on the way is open to others.
+                for folder in (self.folder, self.folder / "traces", self.folder / "locks"):
                     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._connection = open_journal_file(self.folder / "journal.db")
                 self._files.callback(self._connection.close)

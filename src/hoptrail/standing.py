@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,6 +17,9 @@ from hoptrail.time_limit import TimeLimit
 UP_FOR = 15.0
 DOWN_FOR = 5.0
 PROBE_SECONDS = 1.5
+
+_TURNS = threading.RLock()
+"""One for all, so that whoever holds a standing can be copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +123,17 @@ class Standing:
             self._forget()
         if seconds and error.retry_after is not None:
             seconds = error.retry_after
-        until = self._clock() + seconds
-        # Whoever fails next must not shorten a pause that was asked for.
-        if seconds and until > self._benched_until:
-            self._benched_until = until
-            kind = type(error)
-            why = f"after {kind.__name__} ({error})"
-            self._bench = Pause(seconds, why, kind, error.status, error.fix)
+        if seconds:
+            self._bench_for(seconds, error)
+
+    def _bench_for(self, seconds: float, error: BackendError) -> None:
+        kind = type(error)
+        bench = Pause(seconds, f"after {kind.__name__} ({error})", kind, error.status, error.fix)
+        with _TURNS:
+            until = self._clock() + seconds
+            # Whoever fails next must not shorten a pause that was asked for.
+            if until > self._benched_until:
+                self._benched_until, self._bench = until, bench
 
     def release(self, ticket: Ticket) -> None:
         """Note that a call ended without a verdict (cancelled)."""
