@@ -28,10 +28,7 @@ def leaks(sink: str | bytes) -> list[str]:
     """Give which canaries are in a sink, and in what form."""
     data = sink.encode("utf-8", "surrogatepass") if isinstance(sink, str) else sink
     return [
-        f"{name}, {form}"
-        for name, forms in _all_forms()
-        for form, told in forms
-        if told in data
+        f"{name}, {form}" for name, forms in _all_forms() for form, told in forms if told in data
     ]
 
 

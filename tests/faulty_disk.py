@@ -32,6 +32,7 @@ class FaultyDisk:
     seen: int = 0
     failed: str = ""
     goes_on: threading.Event = field(default_factory=threading.Event)
+    hangs: threading.Event = field(default_factory=threading.Event)
 
     def do(self, text: str, act: Callable[[], Any]) -> Any:
         """Do a statement, or fail it."""
@@ -40,6 +41,7 @@ class FaultyDisk:
             return act()
         self.failed = text
         if self.how == "hang":
+            self.hangs.set()
             self.goes_on.wait(60)
             return act()
         if self.how == "after":

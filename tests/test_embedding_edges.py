@@ -282,6 +282,13 @@ class TestWitness:
             with pytest.raises(InvalidResponse):
                 await embedder.embed(["one"], "passage")
 
+    async def test_a_witness_that_is_no_number_is_none(self) -> None:
+        model = Fixed(width=2)
+        embedder = await EmbedderChain([model]).first()
+        model.bent = float("nan")
+        with pytest.raises(InvalidResponse, match="another model answers"):
+            await embedder.embed(["one"], "passage")
+
     @pytest.mark.parametrize("kind", ["passage", "query"])
     async def test_who_cannot_change_and_who_has_nothing_to_say_needs_no_witness(
         self, kind: TextKind
@@ -459,6 +466,14 @@ class TestChain:
             "external:narrow: another embedding space: 100 wide, the index 384",
             f"external:turned: another embedding space: a canary's cosine is {cosines.min():.3f}",
             f"hash:{HashEmbedder.model}: the index was not built with this corpus' vectors",
+        ]
+
+    async def test_an_index_of_other_canaries_is_told_apart_from_another_width(self) -> None:
+        """Another release may have had fewer of them."""
+        chain, canaries = EmbedderChain([Model()]), await Model().canaries()
+        assert await chain.matching("any:id", canaries[:4]) is None
+        assert chain.reasons == [
+            "external:in-memory: the index was checked by 4 canaries, not by 5"
         ]
 
     async def test_matching_takes_the_first_that_agrees_and_asks_no_further(self) -> None:

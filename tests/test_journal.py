@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -323,6 +324,7 @@ class TestFilters:
     def test_how_a_run_went_is_in_its_row(self, runs: Journal) -> None:
         row = runs.run("a")
         assert (row.llm_calls, row.steps, row.backends) == (3, 2, "ollama"), "also the plan's"
+        assert row.parent_run_id == ""
 
     def test_a_run_whose_process_was_killed_is_found_as_interrupted(self, runs: Journal) -> None:
         lock = runs.admit("g", "Who goes on?", {})
@@ -535,13 +537,20 @@ class TestForks:
             "r1", f"Who has {KEY}?", self.OPTIONS, {"plan": json.dumps(KEY), "step:1": "x"}
         )
         row = journal.run("r1")
-        assert before <= row.created == row.updated
+        assert before <= row.created == row.updated <= datetime.now(UTC)
         assert (row.question, row.status) == ("Who has …?", "interrupted")
         assert (row.graph, row.parent_run_id) == ("iterative", "r0")
         assert row.options == {**self.OPTIONS, "n": "…"}
         assert journal.entries("r1") == {"plan": '"…"', "step:1": "x"}
         journal.admit("r1", f"Who has {KEY}?", {}).release()
         journal.close()
+
+    def test_it_began_when_its_row_says(self, journal: Journal) -> None:
+        """To the last digit that a time has: a page of a list may end at it."""
+        for run_id in "abcdefgh":
+            journal.fork(run_id, "q", self.OPTIONS, {})
+            (newest, *_) = journal.runs()
+            assert journal.runs(since=newest.created) == [newest]
 
     def test_none_takes_the_place_of_a_run(self, journal: Journal) -> None:
         journal.admit("r1", "q", {}).release()
@@ -585,6 +594,15 @@ class TestEnds:
         assert warning.startswith("the trace of this run could not be written: [Errno ")
         assert journal.run("r1").status == "answered"
         assert [each.name for each in (journal.folder / "traces").iterdir()] == ["r1.json"]
+
+    def test_nor_is_what_cannot_be_cleared_away_in_anybodys_way(self, journal: Journal) -> None:
+        lock = journal.admit("r1", "q", {})
+        (journal.folder / "traces" / "r1.partial").mkdir()
+        trace = Trace(run_id="r1", question="q", status="answered")
+        journal.let_go(trace, lock)
+        assert len(trace.warnings) == 1
+        assert journal.run("r1").status == "answered"
+        assert not journal.alive("r1")
 
     def test_the_lock_is_given_back_though_the_end_cannot_be_noted(
         self, journal: Journal, monkeypatch: pytest.MonkeyPatch
@@ -659,6 +677,13 @@ class TestFiles:
         assert journal.entries("r1") == {"step:1": "x", "step:2": "y"}
         other.close()
 
+    def test_threads_take_turns_with_its_one_connection(self, journal: Journal) -> None:
+        journal.admit("r1", "q", {}).release()
+        keys = [f"step:{number}" for number in range(200)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda key: journal.write("r1", key, "x"), keys))
+        assert journal.entries("r1") == dict.fromkeys(keys, "x")
+
     def test_one_that_only_reads_keeps_nobody_from_writing(self, journal: Journal) -> None:
         journal.admit("r1", "q", {}).release()
         path = journal.folder / "journal.db"
@@ -689,6 +714,31 @@ class TestFiles:
         ]
         with pytest.raises(sqlite3.ProgrammingError):
             journal.entries("r1")
+
+    def test_what_nobody_waits_for_any_more_is_done_and_fails_in_silence(
+        self, journal: Journal
+    ) -> None:
+        told: list[object] = []
+        went_on = threading.Event()
+
+        def fail() -> None:
+            went_on.wait(20)
+            raise OSError("no room")
+
+        async def leave() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _loop, context: told.append(context))
+            asking = asyncio.ensure_future(journal.off_loop(fail))
+            await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            went_on.set()
+            assert await journal.off_loop(lambda: "next") == "next"
+
+        asyncio.run(leave())
+        gc.collect()
+        assert told == []
 
     def test_its_work_has_a_thread_of_its_own(self, journal: Journal) -> None:
         async def names() -> set[str]:

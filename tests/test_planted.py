@@ -1,16 +1,19 @@
 """What is stored is data: nothing that somebody has planted in a file is run when it is read."""
 
 import asyncio
+import base64
 import json
 import os
 import re
 import sqlite3
 import subprocess
 import sys
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
@@ -19,8 +22,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from hoptrail import Hoptrail, load_settings
 from hoptrail.checkpoints import sqlite_checkpointer, strict_serializer
+from hoptrail.embeddings import EmbedderChain, HashEmbedder
 from hoptrail.errors import StorageFailed
-from hoptrail.memory import sqlite_store
+from hoptrail.memory import Memory, sqlite_store
 from hoptrail.request import StepRequest
 from hoptrail.testing import Asked, ScriptedChatModel, step_reply
 from tests import two_hops
@@ -179,6 +183,35 @@ def test_messages_and_plain_data_come_back_as_they_were() -> None:
 def test_only_what_is_written_is_read(kind: Any) -> None:
     with pytest.raises(StorageFailed, match="is not read"):
         strict_serializer().loads_typed((kind, b"{}"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "vector",
+    [
+        np.full(3, 1.0, "<f4").tobytes(),
+        np.full(4096, np.nan, "<f4").tobytes(),
+        np.full(4096, np.inf, "<f4").tobytes(),
+        b"123",
+        b"\x00" * 50_000_000,
+    ],
+    ids=["of another width", "no number", "too large", "half a number", "a bomb"],
+)
+async def test_vectors_that_somebody_has_changed_are_made_anew(
+    vector: bytes, tmp_path: Path
+) -> None:
+    store = sqlite_store(tmp_path / "memory.db")
+    memory = Memory(store, EmbedderChain([HashEmbedder()]), "anna")
+    await memory.remember("I live in Prague.")
+    found = await memory.recall("Where do I live?")
+    assert len(found) == 1
+    planted = {"vector": base64.b64encode(zlib.compress(vector)).decode(), "floor": 0.2}
+    planted["canaries"] = planted["vector"]
+    for of in ("memory-vectors", "memory-spaces"):
+        for item in await store.asearch((of,)):
+            await store.aput(item.namespace, item.key, planted)
+    assert await memory.recall("Where do I live?") == found
+    store.close()
 
 
 HOSTILE = [

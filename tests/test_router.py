@@ -321,6 +321,19 @@ class TestBench:
         with pytest.raises(AllBackendsFailed):
             await routed(one(longer, "from one"), clock=clock).ainvoke("Q")
 
+    async def test_a_wait_is_told_of_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Or nothing would be seen in a shell, for as long as the deadline allows."""
+        clock, backend = FakeClock(), one("well", down())
+        model = routed(backend, clock=clock)
+        await model.ainvoke("Q")
+        with pytest.raises(AllBackendsFailed):
+            await model.ainvoke("Q", deadline=60)
+        assert not caplog.messages
+        backend.state = "down"
+        with pytest.raises(AllBackendsFailed):
+            await model.ainvoke("Q", deadline=60)
+        assert caplog.messages == ["waiting up to 60 s for one:scripted"]
+
     async def test_with_a_deadline_it_waits_as_long_as_that_allows(self) -> None:
         """A benched backend is better than none, if it comes back in time."""
         clock = FakeClock()

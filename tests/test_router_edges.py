@@ -681,7 +681,7 @@ class TestArguments:
             await routed(ScriptedBackend("one")).ainvoke("Q", zeal=1, temprature=0)
         assert str(unknown.value) == "unknown arguments of a call: temprature, zeal"
 
-    async def test_tools_are_bound_with_how_they_are_chosen(self) -> None:
+    async def test_how_a_tool_is_to_be_chosen_goes_along_with_it(self) -> None:
         def look(at: str) -> str:
             """Look."""
             return at

@@ -203,6 +203,6 @@ def test_whatever_happens_the_router_keeps_the_rules() -> None:
     RouterMachine.steps = 0
     run_state_machine_as_test(
         RouterMachine,
-        settings=settings(max_examples=STEPS // 90, stateful_step_count=100, print_blob=True),
+        settings=settings(max_examples=STEPS // 84, stateful_step_count=100, print_blob=True),
     )
     assert RouterMachine.steps >= STEPS

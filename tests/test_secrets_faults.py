@@ -52,7 +52,7 @@ GROUPS: dict[str, Sequence[Fault]] = {
         Fault(kind, seconds=0.02, size=2**21, after=1, echo=True) for kind in sorted(STREAM)
     ],
     # A few of those in which no word of a provider's is read: oddly written answers, bad vectors.
-    "no words": [Fault(kind, echo=True) for kind in sorted(VARIATION | EMBEDDING)][::4],
+    "no words": [Fault(kind, echo=True) for kind in sorted({*VARIATION, *EMBEDDING})][::4],
     "words": [
         Fault("status", status=status, message=said, envelope=envelope, headers=ECHO)
         for said in SAID.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -41,7 +42,11 @@ A backend that a call's own deadline left less than this to speak is not blamed 
 PATIENCE_SECONDS = 10.0
 """What a call without a deadline waits for a backend that asked to come back later."""
 
+TOLD_SECONDS = 1.0
+"""A wait that is at least so long is told of in the log, once a call."""
+
 _FIRST = "first in order and up"
+_log = logging.getLogger("hoptrail.router")
 
 
 class Call:
@@ -70,6 +75,7 @@ class Call:
         self._again: Standing | None = None
         self._last_resort: list[Standing] = []
         self._void: Turn | None = None
+        self._has_told = False
 
     def now_ms(self) -> float:
         """Give the milliseconds since the call began."""
@@ -161,13 +167,12 @@ class Call:
             raise self._failed_for_good() from None
 
     def _turn(self, standing: Standing) -> Turn | None:
-        if self.seconds_left() <= 0 or standing.pause():
+        ticket = standing.admit() if self.seconds_left() > 0 else None
+        if ticket is None:
             return None
         if standing in self._failures and not self._retries.spend():
+            standing.release(ticket)
             self._out.add(standing)
-            return None
-        ticket = standing.admit()
-        if ticket is None:
             return None
         reason = self._reason(standing)
         return Turn(self, standing, ticket, reason, self._restart(standing))
@@ -185,18 +190,29 @@ class Call:
     async def _waited(self) -> bool:
         """Wait for the backend that is back first; say whether that was worth it."""
         has_deadline = self._ends < math.inf
-        waits = [
-            pause.seconds
+        waits = {
+            each: pause.seconds
             for each in self._standings
             if each not in self._out and (pause := each.comes_back())
             if has_deadline or pause.soon
-        ]
-        seconds = min(waits, default=math.inf)
+        }
+        first = min(waits, key=waits.__getitem__, default=None)
+        if first is None:
+            return False
+        seconds = waits[first]
         if seconds >= self.seconds_left() or seconds > self._patience:
             return False
         self._patience -= seconds
+        self._tell_of_wait(first, seconds)
         await self._sleep(seconds)
         return True
+
+    def _tell_of_wait(self, standing: Standing, seconds: float) -> None:
+        # Whoever sits at a shell would see nothing for minutes.
+        if seconds >= TOLD_SECONDS and not self._has_told:
+            self._has_told = True
+            most = min(self.seconds_left(), self._patience + seconds)
+            _log.warning("waiting up to %.0f s for %s", most, _name(standing.backend))
 
     def _reason(self, chosen: Standing) -> str:
         if failure := self._failures.get(chosen):

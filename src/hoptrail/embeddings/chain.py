@@ -92,7 +92,7 @@ class WatchedEmbedder(Embedder):
     async def _witnessed(self, texts: Sequence[str], kind: TextKind, canaries: Vectors) -> Vectors:
         rows = await self.inner.embed([*texts, CANARY_TEXTS[0]], kind)
         known = canaries[0 if kind == "passage" else len(CANARY_TEXTS)]
-        if rows.shape[1:] != known.shape or rows[-1] @ known < WITNESS_TOLERANCE:
+        if rows.shape[1:] != known.shape or not rows[-1] @ known >= WITNESS_TOLERANCE:
             message = "another model answers under this name than when it was checked"
             raise InvalidResponse(message, backend=self.backend, model=self.model)
         return rows[:-1]
@@ -230,8 +230,10 @@ async def _mismatch(embedder: Embedder, space_id: str, canaries: Vectors) -> str
     ours = await embedder.canaries()
     if canaries_agree(ours, canaries):
         return None
-    if ours.shape != canaries.shape:
+    if ours.shape[1] != canaries.shape[1]:
         return f"another embedding space: {ours.shape[1]} wide, the index {canaries.shape[1]}"
+    if len(ours) != len(canaries):
+        return f"the index was checked by {len(canaries)} canaries, not by {len(ours)}"
     cosine = float(np.einsum("ij,ij->i", ours, canaries).min())
     return f"another embedding space: a canary's cosine is {cosine:.3f}"
 
