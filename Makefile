@@ -81,8 +81,13 @@ fuzz: $(STAMP) ## Each parser under atheris, on Linux (LIMIT=150 seconds each)
 		$(BIN)/python -m tests.fuzz $$each -max_total_time=$(or $(LIMIT),150) || exit 1; \
 	done
 
+mutants: $(STAMP) ## Is a changed line noticed? Hours (MUTANTS="hoptrail.space.*" takes a part)
+	$(INSTALL) --group mutants
+	nice -n 10 $(BIN)/mutmut run --max-children $(or $(CHILDREN),1) $(MUTANTS)
+	$(BIN)/python -m tests.mutants
+
 clean: ## Remove what was made here
-	rm -rf $(VENV) .models .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) .models .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MODEL)/model.onnx: | $(STAMP)

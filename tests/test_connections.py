@@ -11,6 +11,7 @@ import pytest
 from hoptrail.background import background
 from hoptrail.connections import (
     MAX_BODY,
+    MAX_REFUSAL,
     HttpRefusal,
     TooLarge,
     aclose_all,
@@ -108,3 +109,12 @@ def test_the_background_loop_refuses_to_wait_for_itself() -> None:
 
     with pytest.raises(RuntimeError, match="await it"):
         background().run(nested())
+
+
+@pytest.mark.parametrize("filler", [b" ", b"x"])
+async def test_a_refusal_that_is_cut_ends_in_no_half_key(filler: bytes) -> None:
+    body = filler * (MAX_REFUSAL - 6) + b"secret-key"
+    with pytest.raises(HttpRefusal) as refused:
+        await refuse(httpx.Response(500, stream=httpx.ByteStream(body)))
+    assert "s" not in refused.value.text
+    assert len(refused.value.text) > MAX_REFUSAL // 2

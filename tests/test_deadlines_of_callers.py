@@ -13,10 +13,12 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.store.memory import InMemoryStore
+from mcp import Client
 
 from hoptrail import Hoptrail, get_huggingface_client, load_settings
 from hoptrail.embeddings import EmbedderChain, ExternalEmbedder, OllamaEmbedder
 from hoptrail.errors import BackendUnavailable, BudgetExceeded
+from hoptrail.mcp_server import build_mcp_server
 from hoptrail.request import StepRequest
 from hoptrail.testing import Asked, ScriptedChatModel, script, tool_call
 from hoptrail.threads import in_own_thread
@@ -272,3 +274,15 @@ def test_the_doors_say_that_the_time_is_over(provider: LoopbackProvider) -> None
         assert response.status_code == 504
         assert response.json()["error"]["type"] == "budget_exceeded"
         assert response.headers["x-should-retry"] == "false"
+
+
+async def test_over_mcp_it_is_an_error_of_the_tool(provider: LoopbackProvider) -> None:
+    hold_up(provider, "plan", Fault("hang"))
+    trail = a_trail(provider, Ask(deadline=0.5))
+    try:
+        async with Client(build_mcp_server(trail)) as client:
+            told = await client.call_tool("ask", {"question": two_hops.QUESTION})
+    finally:
+        trail.close()
+    assert told.is_error
+    assert "the deadline of 0.5 s passed" in str(told.content)

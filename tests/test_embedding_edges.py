@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hoptrail.embeddings import EmbedderChain, HashEmbedder, as_langchain
+from hoptrail.embeddings.batches import gathered
 from hoptrail.embeddings.chain import WatchedEmbedder
 from hoptrail.embeddings.face import Pin
 from hoptrail.embeddings.vectors import unit_rows
@@ -660,3 +661,50 @@ class TestLangChain:
             f"no embedder of an:older:id is up ({'; '.join(chain.reasons)})"
         )
         assert len(chain.reasons) == 3
+
+
+class TestGathering:
+    @pytest.mark.parametrize("ticks", range(5))
+    @pytest.mark.parametrize("fails_first", [True, False])
+    async def test_a_cancellation_that_comes_with_a_failure_is_never_lost(
+        self, ticks: int, fails_first: bool
+    ) -> None:
+        for _ in range(10):
+            answered = asyncio.Event()
+
+            async def failing(answered: asyncio.Event = answered) -> Vectors:
+                await answered.wait()
+                raise down()
+
+            async def hanging() -> Vectors:
+                await asyncio.Event().wait()
+                raise AssertionError("nobody sets it")
+
+            async def call_once(*work: Coroutine[None, None, Vectors]) -> None:
+                with pytest.raises(BackendUnavailable):
+                    await gathered(work)
+
+            async with asyncio.TaskGroup() as group:
+                call = group.create_task(call_once(failing(), hanging(), failing()))
+                for _ in range(5):  # until all of them wait
+                    await asyncio.sleep(0)
+                if fails_first:
+                    answered.set()
+                    for _ in range(ticks):
+                        await asyncio.sleep(0)
+                taken = call.cancel()
+                answered.set()
+            # One that had ended before cannot be cancelled any more.
+            assert call.cancelled() == taken
+            assert taken or ticks
+
+    async def test_a_failure_leaves_no_cancellation_behind(self) -> None:
+        async def failing() -> Vectors:
+            await asyncio.sleep(0)
+            raise down()
+
+        with pytest.raises(BackendUnavailable):
+            await gathered([failing(), failing()])
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()

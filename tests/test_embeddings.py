@@ -208,7 +208,7 @@ async def test_a_broken_answer_raises_or_is_the_answer(
     with contextlib.suppress(BackendError):
         rows = await remote.embed(["one river"], "query")
         np.testing.assert_allclose(rows, expected(["one river"]), atol=1e-6)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize(

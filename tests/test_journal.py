@@ -29,7 +29,7 @@ from hoptrail.errors import (
 from hoptrail.journal import Journal, is_run_id
 from hoptrail.journal_file import folded
 from hoptrail.secrecy import Secrets
-from hoptrail.sqlite_file import Transaction
+from hoptrail.sqlite_file import Transaction, make_private
 from hoptrail.trace import TRACE_VERSION, Call, StepTrace, Trace
 
 
@@ -51,6 +51,7 @@ def test_what_is_written_is_there_for_the_next_process(journal: Journal) -> None
 
 def test_an_admitted_run_keeps_its_question(journal: Journal) -> None:
     journal.admit("r1", "first", {"a": 1}).release()
+    assert journal.run("r1").graph == "multi-hop"
     journal.admit("r1", "first", {"a": 2}).release()
     with pytest.raises(HoptrailError, match="first"):
         journal.admit("r1", "second", {"a": 2})
@@ -656,6 +657,12 @@ class TestFiles:
         }
         assert {modes[name] for name in ("home", "traces", "locks")} == {0o700}
         assert modes["journal.db"] == 0o600
+
+    def test_their_folder_is_made_with_those_above_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "a" / "b" / "store.db"
+        make_private(path)
+        make_private(path)
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
     def test_what_is_committed_survives_a_power_cut(self, journal: Journal) -> None:
         """In WAL mode, each commit is brought to the disk."""

@@ -313,6 +313,13 @@ class TestLines:
         told = shown(out).splitlines()
         assert told == [f"index    {done} of 1000  notes.md" for done in (101, 201, 301)]
 
+    def test_waiting_for_another_ingestion_is_told(self) -> None:
+        out, now = screen(), iter((0.0, 1.0))
+        view = Lines(out, clock=lambda: next(now))
+        for _ in range(2):
+            view.indexing(0, 0, "another ingestion")
+        assert shown(out).splitlines() == ["index    waiting for another ingestion"]
+
     def test_the_same_warning_is_told_once(self) -> None:
         out = screen(200)
         view = Lines(out)
@@ -353,6 +360,11 @@ class TestLiveTree:
         assert "3 of 10  notes.md" in self.frame(view)
         view.indexing(10, 10, "notes.md")
         assert "10 of 10" not in self.frame(view)
+
+    def test_waiting_for_another_ingestion_is_shown(self) -> None:
+        view = LiveTree(screen(terminal=True), QUESTION)
+        view.indexing(0, 0, "another ingestion")
+        assert "waiting for another ingestion" in self.frame(view)
 
     def test_it_fits_a_narrow_terminal(self) -> None:
         view = LiveTree(screen(terminal=True), QUESTION)

@@ -27,6 +27,8 @@ MAX_LINE = 1024 * 1024
 """Bytes of one line of a streamed response."""
 MAX_REFUSAL = 64 * 1024
 """Bytes that are read of a response that is not 200."""
+LONGEST_KEY = 4096
+"""Characters of a key that a server may repeat."""
 
 _HEADERS = {"accept-encoding": "identity", "user-agent": "hoptrail"}
 _STREAMED = ("text/event-stream", "application/x-ndjson")
@@ -103,8 +105,8 @@ async def refuse(response: httpx.Response) -> None:
     finally:
         await response.aclose()
     text = bytes(body[:MAX_REFUSAL]).decode("utf-8", "replace")
-    if len(body) > MAX_REFUSAL:  # half a key could be its last word
-        text = text.rsplit(None, 1)[0]
+    if len(body) >= MAX_REFUSAL:  # it could end in half a key
+        text = text[:-LONGEST_KEY]
     raise HttpRefusal(response.status_code, response.headers, text)
 
 

@@ -248,12 +248,13 @@ class Chatting:
     def _trail(self) -> Hoptrail:
         # It brings LangGraph: the first prompt stands before that is loaded.
         from hoptrail.background import background
+        from hoptrail.terminal.lines import waiting_told
         from hoptrail.trail import Hoptrail
 
         docs = tuple(map(Path, self._flags["docs"]))
         trail = Hoptrail(docs or None, index=self._flags["index"], settings=self._settings)
         self._open.enter_context(closing(trail))
-        report = background().run(trail.prepare())
+        report = background().run(trail.prepare(waiting_told(self._err)))
         if report is not None and report.skipped:
             print_skipped(self._err, report.skipped)
         return trail

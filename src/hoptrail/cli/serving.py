@@ -12,6 +12,7 @@ import click
 from hoptrail.server.app import create_app
 from hoptrail.server.launch import address_of, listener, server_of
 from hoptrail.terminal.answer import print_skipped
+from hoptrail.terminal.lines import waiting_told
 from hoptrail.terminal.marks import console
 from hoptrail.terminal.plain import plain
 
@@ -40,7 +41,7 @@ class Serving:
         return self._server.stopped_by
 
     async def _serve(self) -> None:
-        report = await self._trail.prepare()
+        report = await self._trail.prepare(waiting_told(console(stderr=True)))
         if report is not None and report.skipped:
             print_skipped(console(stderr=True), report.skipped)
         _ = self._trail.graph  # compiled now rather than while the first one waits

@@ -127,10 +127,25 @@ def _pause(error: BackendError, *, patient: bool) -> float | None:
 
 
 async def gathered(work: Iterable[Coroutine[None, None, Vectors]]) -> list[Vectors]:
-    """Give all results in order; the first failure cancels the rest and rises as itself."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in work]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+    """Give all results in order; the first failure cancels the rest and rises as itself.
+
+    Not so when the caller is cancelled meanwhile: then that is what rises.
+    """
+    failures: list[Exception] = []
+
+    async def attempted(coroutine: Coroutine[None, None, Vectors]) -> Vectors:
+        try:
+            return await coroutine
+        # Not for the group to see: before Python 3.13 it loses a cancellation that a failure
+        # comes with, and Ctrl-C would be one.
+        except Exception as error:
+            failures.append(error)
+            for task in tasks:
+                task.cancel()
+            raise asyncio.CancelledError from error
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(attempted(coroutine)) for coroutine in work]
+    if failures:
+        raise failures[0]
     return [task.result() for task in tasks]

@@ -86,8 +86,10 @@ class Replacement:
     def close(self) -> None:
         """Let others write; what was not published is gone."""
         if self._lock.is_locked:
-            self._clear()
-            self._lock.release()
+            try:
+                self._clear()
+            finally:
+                self._lock.release()
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -116,7 +118,7 @@ class Replacement:
         return kept
 
     def _clear(self) -> None:
-        for rest in ("", "-journal"):
+        for rest in ("", "-journal", *_OF_THE_FIRST_FORMAT):
             self.path.with_name(self.path.name + rest).unlink(missing_ok=True)
 
 

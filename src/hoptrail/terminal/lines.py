@@ -42,13 +42,14 @@ class Lines(View):
         self._warned: set[str] = set()
 
     def indexing(self, done: int, total: int, what: str) -> None:
-        """Tell how far the documents are read, every second."""
+        """Tell how far the documents are read, or whom they wait for, every second."""
         now = self._clock()
         if self._told is None:
             self._told = now
         elif now - self._told >= _TOLD_EVERY:
             self._told = now
-            self._say("index", f"{done} of {total}  {one_line(what, 60)}")
+            begun = f"{done} of {total}  " if total else "waiting for "
+            self._say("index", begun + one_line(what, 60))
 
     def show(self, event: Event) -> None:
         """Print an event's line; that the answer is being written is told once."""
@@ -111,3 +112,14 @@ class Lines(View):
 
     def _print(self, label: str, line: Text) -> None:
         self._console.print(Text(label.ljust(_LABEL_WIDTH), QUIET), line, soft_wrap=True)
+
+
+def waiting_told(console: Console) -> Callable[[int, int, str], None]:
+    """Give what tells that documents wait for somebody else's work, and not how far they are."""
+    lines = Lines(console)
+
+    def told(done: int, total: int, what: str) -> None:
+        if not total:
+            lines.indexing(done, total, what)
+
+    return told

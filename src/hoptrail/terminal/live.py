@@ -86,8 +86,8 @@ class LiveTree(View):
         self._live.stop()
 
     def indexing(self, done: int, total: int, what: str) -> None:
-        """Show how far the documents are read."""
-        self._progress = (done, total, what) if done < total else None
+        """Show how far the documents are read, or whom they wait for."""
+        self._progress = (done, total, what) if done < total or not total else None
 
     def show(self, event: Event) -> None:
         """Take an event into the tree."""
@@ -164,6 +164,8 @@ def _lines(row: _Row) -> list[Text]:
 
 
 def _reading(done: int, total: int, what: str) -> RenderableType:
+    if not total:
+        return Text(f"waiting for {one_line(what, 60)}", QUIET)
     bar = ProgressBar(total=total, completed=done, width=_BAR_WIDTH, complete_style=ACCENT)
     return _aligned(bar, Text(f"{done} of {total}  {one_line(what, 40)}", QUIET))
 
