@@ -116,7 +116,19 @@ class Undisturbed:
         if call.startswith("for: plan") or ("finished", call) not in self.order:
             return set()
         later = self.order[self.order.index(("finished", call)) :]
-        return {name for kind, name in later if kind == "begun"}
+        return {name for kind, name in later if kind == "begun" and not self._beside(call, name)}
+
+    def _beside(self, one: str, other: str) -> bool:
+        """Say whether both are steps and the other needs not the one: which is first is chance."""
+        steps = {asked: (number, needs) for number, _, needs, asked, *_ in self.state["trace"][4]}
+        needs_of = dict(steps.values())
+        first, second = (steps.get(call.rpartition("Question: ")[2]) for call in (one, other))
+        if first is None or second is None:
+            return False
+        needed = {second[0]}
+        for _ in steps:
+            needed |= {need for number in needed for need in needs_of[number]}
+        return first[0] not in needed
 
 
 @dataclass
