@@ -12,13 +12,14 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from hoptrail import Budget, Hoptrail, load_settings
+from hoptrail.admission import open_run
 from hoptrail.budget import LEAST_OUTPUT_TOKENS, MOST_OUTPUT_TOKENS
 from hoptrail.errors import BudgetExceeded
 from hoptrail.expense import cost_of
 from hoptrail.journal import Journal
 from hoptrail.parts import Parts
 from hoptrail.request import SynthesisRequest
-from hoptrail.run import Run, open_run
+from hoptrail.run import Run
 from hoptrail.testing import Asked, ScriptedChatModel, script, step_reply
 from hoptrail.trace import Call, Trace
 from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply

@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
+from hoptrail.admission import open_run
 from hoptrail.budget import Budget
 from hoptrail.checkpoints import strict_serializer
 from hoptrail.errors import (
@@ -28,7 +29,7 @@ from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
 from hoptrail.nodes import Question
 from hoptrail.parts import Parts
-from hoptrail.run import RUN_ID, open_run
+from hoptrail.run import RUN_ID
 from hoptrail.testing import Asked, ScriptedChatModel, script
 from hoptrail.trace import Trace
 

@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
 from hoptrail import Hoptrail, load_settings
+from hoptrail.admission import open_run
 from hoptrail.budget import Budget
 from hoptrail.errors import BackendUnavailable, HoptrailError
 from hoptrail.events import Event, PlanFinished, StepFinished, StepPlanned
@@ -24,7 +25,7 @@ from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
 from hoptrail.parts import Parts
-from hoptrail.run import RUN_ID, open_run
+from hoptrail.run import RUN_ID
 from hoptrail.testing import Asked, ScriptedChatModel, script, step_reply
 from hoptrail.trace import Trace
 

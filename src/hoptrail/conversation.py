@@ -23,6 +23,7 @@ from langgraph.graph.message import add_messages
 from langgraph.store.base import BaseStore
 from typing_extensions import TypedDict
 
+from hoptrail.admission import open_run
 from hoptrail.characters import whole
 from hoptrail.errors import HoptrailError
 from hoptrail.events import StepStarted
@@ -30,7 +31,7 @@ from hoptrail.intent import intent_of
 from hoptrail.memory import Memory
 from hoptrail.nodes import Answered, AnyNode, Route, Tell, named_run, output_of, when_left
 from hoptrail.parts import Parts
-from hoptrail.run import Run, open_run
+from hoptrail.run import Run
 from hoptrail.trace import StepTrace
 from hoptrail.turn import Turn
 

@@ -19,6 +19,7 @@ from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
+from hoptrail.admission import open_run
 from hoptrail.errors import HoptrailError
 from hoptrail.nodes import (
     Answered,
@@ -34,7 +35,6 @@ from hoptrail.nodes import (
 from hoptrail.parts import Parts
 from hoptrail.planning import Planning
 from hoptrail.revision import revise_plan, steps_of_round
-from hoptrail.run import open_run
 from hoptrail.solve import solve_steps
 
 

@@ -18,6 +18,7 @@ from typing import Annotated
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.graph import END, START, StateGraph
 
+from hoptrail.admission import open_run
 from hoptrail.errors import HoptrailError
 from hoptrail.next_step import Choice, choose_step, chosen_steps
 from hoptrail.nodes import (
@@ -32,7 +33,7 @@ from hoptrail.nodes import (
     when_left,
 )
 from hoptrail.parts import Parts
-from hoptrail.run import Run, open_run
+from hoptrail.run import Run
 from hoptrail.solve import solve_steps
 
 
