@@ -6,7 +6,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -680,12 +680,12 @@ class TestGathering:
                 await asyncio.Event().wait()
                 raise AssertionError("nobody sets it")
 
-            async def call_once(*work: Coroutine[None, None, Vectors]) -> None:
+            async def call_once(*work: Callable[[], Awaitable[Vectors]]) -> None:
                 with pytest.raises(BackendUnavailable):
                     await gathered(work)
 
             async with asyncio.TaskGroup() as group:
-                call = group.create_task(call_once(failing(), hanging(), failing()))
+                call = group.create_task(call_once(failing, hanging, failing))
                 for _ in range(5):  # until all of them wait
                     await asyncio.sleep(0)
                 if fails_first:
@@ -704,7 +704,7 @@ class TestGathering:
             raise down()
 
         with pytest.raises(BackendUnavailable):
-            await gathered([failing(), failing()])
+            await gathered([failing, failing])
         task = asyncio.current_task()
         assert task is not None
         assert not task.cancelling()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -64,7 +65,9 @@ class BatchedEmbedder(Embedder):
                 some = texts[start : start + self.batch_size]
                 return await self._ask(some, kind, patient=kind == "passage")
 
-        rows = await gathered(batch(start) for start in range(0, len(texts), self.batch_size))
+        rows = await gathered(
+            partial(batch, start) for start in range(0, len(texts), self.batch_size)
+        )
         return self._one_width(rows, self._width)
 
     async def canaries(self) -> Vectors:
@@ -75,7 +78,9 @@ class BatchedEmbedder(Embedder):
         """
         asked: list[tuple[Sequence[str], TextKind]] = [([text], "passage") for text in CANARY_TEXTS]
         asked += [(CANARY_TEXTS[:1], "query"), (CANARY_TEXTS, "passage")]
-        rows = await gathered(self._ask(texts, kind, patient=False) for texts, kind in asked)
+        rows = await gathered(
+            partial(self._ask, texts, kind, patient=False) for texts, kind in asked
+        )
         found = self._one_width(rows, None)
         singles, batch = np.split(found, [len(CANARY_TEXTS) + 1])
         nearest = (batch @ singles[:-1].T).argmax(axis=1)
@@ -126,16 +131,16 @@ def _pause(error: BackendError, *, patient: bool) -> float | None:
     return PAUSE_SECONDS if error.retry_same else None
 
 
-async def gathered(work: Iterable[Coroutine[None, None, Vectors]]) -> list[Vectors]:
+async def gathered(work: Iterable[Callable[[], Awaitable[Vectors]]]) -> list[Vectors]:
     """Give all results in order; the first failure cancels the rest and rises as itself.
 
     Not so when the caller is cancelled meanwhile: then that is what rises.
     """
     failures: list[Exception] = []
 
-    async def attempted(coroutine: Coroutine[None, None, Vectors]) -> Vectors:
+    async def attempted(ask: Callable[[], Awaitable[Vectors]]) -> Vectors:
         try:
-            return await coroutine
+            return await ask()
         # Not for the group to see: before Python 3.13 it loses a cancellation that a failure
         # comes with, and Ctrl-C would be one.
         except Exception as error:
@@ -145,7 +150,7 @@ async def gathered(work: Iterable[Coroutine[None, None, Vectors]]) -> list[Vecto
             raise asyncio.CancelledError from error
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(attempted(coroutine)) for coroutine in work]
+        tasks = [group.create_task(attempted(ask)) for ask in work]
     if failures:
         raise failures[0]
     return [task.result() for task in tasks]
