@@ -101,11 +101,12 @@ def _shapes() -> tuple[_Shape, ...]:
                 rf"({_begun('eyJ', 'A-Za-z0-9_-')}){_PART}{{8,}}+\.eyJ{_PART}{{8,}}+\.{_PART}*+"
             ),
         ),
+        # Atomic groups here: before Python 3.11.5 a possessive group does not match all it should.
         # Nothing of a key's own has a hyphen: a scan ends at the latest where another begins.
-        _Shape("private key", re.compile(rf"{_PEM}[^-]*+(?:-(?!----)[^-]*+)*+(?=-----END )")),
+        _Shape("private key", re.compile(rf"{_PEM}(?>[^-]*(?:-(?!----)[^-]*)*)(?=-----END )")),
         _Shape(
             "private key",
-            re.compile(rf"{_PEM}{_BREAK}*+{_BASE64}(?:{_BREAK}++{_BASE64})*+"),
+            re.compile(rf"{_PEM}(?>{_BREAK}*){_BASE64}(?>(?:(?>{_BREAK}+){_BASE64})*)"),
         ),
         _Shape("://", re.compile(rf"(://[^:{_IN_USER}]*:)[^{_IN_USER.replace('@', '')}]+(?=@)")),
         _Shape(

@@ -20,7 +20,7 @@ _BLOCK_TAGS = (
 _BLOCKS = frozenset(_BLOCK_TAGS.split())
 
 _NAME = re.compile(r"<(/?)([a-zA-Z][^\s/>]*)")
-_ATTRIBUTES = re.compile(r"(?:[^>=]++|=\s*+(?:\"[^\"]*\"|'[^']*')?+)*+>")
+_ATTRIBUTES = re.compile(r"(?>(?:[^>=]++|=\s*+(?>(?:\"[^\"]*\"|'[^']*')?))*)>")
 _NO_CHARACTER = re.compile(r"&#[0-9]{8,}")
 
 
