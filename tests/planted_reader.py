@@ -29,7 +29,8 @@ from hoptrail.change import Change
 from hoptrail.checkpoints import sqlite_checkpointer
 from hoptrail.embeddings import EmbedderChain, HashEmbedder
 from hoptrail.journal import Journal
-from hoptrail.memory import Memory, sqlite_store
+from hoptrail.memory import Memory
+from hoptrail.memory_store import sqlite_store
 from hoptrail.retrieval.arrays import pack
 from hoptrail.retrieval.seal import copy_unsealed, seal
 

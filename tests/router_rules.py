@@ -311,7 +311,7 @@ class WatchedBackend(Backend):
                 self._found("up", since=self.clock())
 
     async def generate(self, messages: Sequence[BaseMessage], options: CallOptions) -> ChatResult:
-        raise NotImplementedError
+        raise AssertionError("the router only streams")
 
     def _failed(self, call: Called, error: BackendError) -> None:
         self.answered = float("-inf")

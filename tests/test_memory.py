@@ -31,7 +31,8 @@ from langgraph.store.memory import InMemoryStore
 from hoptrail import Hoptrail, load_settings
 from hoptrail.embeddings import EmbedderChain, HashEmbedder, LocalEmbedder
 from hoptrail.errors import AllBackendsFailed, FactNotFound, FactRefused, HoptrailError
-from hoptrail.memory import LONGEST_FACT, MOST_FACTS, Memory, sqlite_store
+from hoptrail.memory import LONGEST_FACT, MOST_FACTS, Memory
+from hoptrail.memory_store import sqlite_store
 from hoptrail.space import Embedder
 from tests.embedders import MemoryEmbedder
 from tests.providers import LoopbackProvider
@@ -466,7 +467,8 @@ REMEMBERS = """
 import asyncio, os, sys
 from pathlib import Path
 from hoptrail.embeddings import EmbedderChain, HashEmbedder, LocalEmbedder
-from hoptrail.memory import Memory, sqlite_store
+from hoptrail.memory import Memory
+from hoptrail.memory_store import sqlite_store
 
 async def main():
     store = sqlite_store(Path(sys.argv[1]))

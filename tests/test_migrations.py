@@ -18,7 +18,7 @@ from langgraph.store.sqlite import SqliteStore
 from hoptrail.checkpoints import sqlite_checkpointer, strict_serializer
 from hoptrail.errors import StorageFailed, TraceUnreadable
 from hoptrail.journal import Journal
-from hoptrail.memory import sqlite_store
+from hoptrail.memory_store import sqlite_store
 from hoptrail.trace import TRACE_VERSION, read_trace
 
 pytestmark = [pytest.mark.promise("schemas-migrate-or-refuse"), pytest.mark.timeout(120)]

@@ -24,7 +24,8 @@ from hoptrail import Hoptrail, load_settings
 from hoptrail.checkpoints import sqlite_checkpointer, strict_serializer
 from hoptrail.embeddings import EmbedderChain, HashEmbedder
 from hoptrail.errors import StorageFailed
-from hoptrail.memory import Memory, sqlite_store
+from hoptrail.memory import Memory
+from hoptrail.memory_store import sqlite_store
 from hoptrail.request import StepRequest
 from hoptrail.testing import Asked, ScriptedChatModel, step_reply
 from tests import two_hops

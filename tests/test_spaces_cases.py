@@ -27,9 +27,9 @@ from hoptrail.embeddings import (
 from hoptrail.errors import SpaceMismatch
 from hoptrail.retrieval.index import Index
 from hoptrail.space import Embedder
-from tests import library
-from tests.library import Findings, look_up, take_in, write_library
+from tests import synonyms
 from tests.providers import EMBEDDING, Fault, LoopbackProvider, ollama_vectors, vectors
+from tests.synonyms import Findings, look_up, take_in, write_notes
 from tests.two_hops import QUESTION, model, write_documents
 
 pytestmark = [
@@ -43,7 +43,7 @@ MINILM = "all-minilm"
 
 @dataclass
 class Shelf:
-    """A library, an index of it, and the servers that embed."""
+    """Notes, an index of it, and the servers that embed."""
 
     docs: Path
     place: Path
@@ -64,7 +64,7 @@ class Shelf:
         return EmbedderChain(embedders, clock=lambda: self.now)
 
     async def build(self, *embedders: Embedder) -> str:
-        """Index the library; give the space it is in."""
+        """Index the notes; give the space it is in."""
         report = await take_in(self.docs, self.place, self.chain(*embedders))
         return report.space.id if report.space else ""
 
@@ -87,7 +87,7 @@ class Shelf:
 @pytest.fixture(scope="module")
 async def by_words(tmp_path_factory: pytest.TempPathFactory) -> float:
     root = tmp_path_factory.mktemp("words")
-    await take_in(write_library(root / "docs"), root / "index", None)
+    await take_in(write_notes(root / "docs"), root / "index", None)
     found = await look_up(root / "index", None)
     assert 0.5 < found.recall < 0.9
     assert found.recall_in_other_words < 0.8
@@ -99,10 +99,10 @@ async def by_words(tmp_path_factory: pytest.TempPathFactory) -> float:
 async def shelf(
     tmp_path: Path, provider: LoopbackProvider, by_words: float, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Shelf]:
-    library.teach_synonyms(monkeypatch)
+    synonyms.teach_synonyms(monkeypatch)
     provider.ollama.models = [MINILM, "bge-small-384", "nomic-embed-text"]
     async with httpx.AsyncClient(verify=False) as client:  # certificates cost 40 ms a test
-        docs = write_library(tmp_path / "docs")
+        docs = write_notes(tmp_path / "docs")
         yield Shelf(docs, tmp_path / "index", provider, client, by_words)
 
 
@@ -231,7 +231,7 @@ class TestASilentChange:
             self.change(monkeypatch)
             shelf.went_by_words(await look_up(index, chain), "another model answers")
             monkeypatch.undo()
-            library.teach_synonyms(monkeypatch)
+            synonyms.teach_synonyms(monkeypatch)
             shelf.now += 31
             shelf.went_by_meaning(await look_up(index, chain), space)
 

@@ -19,7 +19,8 @@ from hoptrail.answer import Answer
 from hoptrail.embeddings import EmbedderChain, HashEmbedder
 from hoptrail.errors import StorageFailed
 from hoptrail.journal import Journal
-from hoptrail.memory import Memory, sqlite_store
+from hoptrail.memory import Memory
+from hoptrail.memory_store import sqlite_store
 from hoptrail.request import StepRequest
 from hoptrail.testing import Asked, ScriptedChatModel, script, tool_call
 from tests import two_hops

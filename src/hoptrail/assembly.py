@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from hoptrail.backend import Backend
     from hoptrail.corpus import Corpus
     from hoptrail.embeddings import EmbedderChain
-    from hoptrail.memory import Memory, ThreadedSqliteStore
+    from hoptrail.memory import Memory
+    from hoptrail.memory_store import ThreadedSqliteStore
     from hoptrail.otlp import SpanWay
     from hoptrail.parts import Parts, Search
     from hoptrail.router import RoutedChatModel
@@ -179,7 +180,7 @@ class Assembly:
     @cached_property
     def own_store(self) -> ThreadedSqliteStore:
         """The memory under the home folder."""
-        from hoptrail.memory import sqlite_store
+        from hoptrail.memory_store import sqlite_store
 
         return sqlite_store(self.settings.home / "memory.db")
 

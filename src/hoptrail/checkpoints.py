@@ -49,7 +49,9 @@ _SHAPE = {
 }
 _PLAIN = re.compile(r"[a-zA-Z0-9_.-]+")
 """Names of metadata: they become part of a statement. LangGraph's own rule lets "a\\n" pass."""
+# NotImplementedError is what LangGraph's serializer raises for a kind of row that it does not know.
 _DAMAGED = (ValueError, TypeError, LookupError, NotImplementedError, RecursionError)
+"""What a damaged or planted row makes LangGraph raise while it is read."""
 
 
 class StrictSerializer(JsonPlusSerializer):

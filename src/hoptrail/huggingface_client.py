@@ -369,7 +369,7 @@ def _talk(messages: str | Sequence[ChatMessage], model: str) -> list[BaseMessage
         raise _refused("there is no message", model)
     try:
         talk = convert_to_messages(given)
-    # All that LangChain raises for what is no message; NotImplementedError for a kind it has not.
+    # LangChain raises the last of these for a message of a kind that it does not have.
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):
         raise _refused(_SHAPE, model) from None
     for message in talk:

@@ -122,8 +122,8 @@ async def _prepared(trail: Hoptrail) -> None:
 def _on_signals(handle: Callable[[], None] | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has no such handlers; what a shell has made be ignored stays so.
-        with suppress(NotImplementedError):
+        # What a shell has made be ignored stays so.
+        with suppress(NotImplementedError):  # raised on Windows, which has no such handlers
             if handle is None:
                 loop.remove_signal_handler(number)
             elif signal.getsignal(number) is not signal.SIG_IGN:

@@ -96,8 +96,7 @@ def _with_tools(run: Run) -> Model | None:
         raise SettingsError(f"several tools have the name {twice[0]}: a model could not choose")
     try:
         return run.parts.model.bind_tools(list(run.parts.tools))
-    except NotImplementedError:
-        # LangChain's base class raises it for a model that has no `bind_tools`.
+    except NotImplementedError:  # LangChain's base class, for a model that has no `bind_tools`
         kind = type(run.parts.model).__name__
         _refuse(run, f"{kind} cannot call tools (it has no bind_tools): answered without them")
         return None

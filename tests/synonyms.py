@@ -72,11 +72,11 @@ def teach_synonyms(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def write_library(folder: Path) -> Path:
+def write_notes(folder: Path) -> Path:
     """Write the documents into one file of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"id": id_, "text": text}) for id_, text in TEXTS.items()]
-    (folder / "library.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "notes.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder
 
 
@@ -136,7 +136,7 @@ class Findings:
 
 
 async def take_in(docs: Path, place: Path, embedders: Embedders | None) -> IngestReport:
-    """Ingest the library."""
+    """Ingest the notes."""
     return await ingest([docs], place, embedders=embedders)
 
 
