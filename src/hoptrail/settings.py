@@ -1,28 +1,23 @@
-"""The settings, and the only place that reads the environment.
+"""The settings: what they are, and how they are put together.
 
 For each setting the first of these that has it wins: a flag, the environment, ``.env`` in the
 working directory, ``hoptrail.toml`` there and then in the user's config folder, the default. An
 empty variable counts as not set.
 
-`Settings` itself reads nothing: it can be built anywhere from plain values. The sources are
-read here rather than with pydantic-settings, which would add about 170 ms to every command.
+`Settings` itself reads nothing: it can be built anywhere from plain values.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
-from io import StringIO
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 from urllib.parse import unquote
 
 import platformdirs
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -48,6 +43,7 @@ from hoptrail.addresses import (
 )
 from hoptrail.errors import SettingsError
 from hoptrail.secrecy import Secrets
+from hoptrail.setting_sources import Found, cut, of_environment, of_files, of_flags, saved_login
 
 HUGGINGFACE_URL = "https://router.huggingface.co"
 OLLAMA_URL = "http://127.0.0.1:11434"
@@ -56,13 +52,7 @@ MODEL_SETTINGS = {"huggingface": "hf_model", "ollama": "ollama_model", "local": 
 
 _LEGACY_HOST = "api-inference.huggingface.co"
 _LOGIN = "hf login"
-_ENVIRONMENT = "environment"
 _SECRETS = ("token", "api_token", "otlp_headers")
-_LARGEST_FILE = 64 * 1024
-"""Bytes; a file of settings that is larger is none, and would be slow to read."""
-_LONGEST_EXPANSION = 1024 * 1024
-_LONGEST_SHOWN = 200
-_EXPANDED = re.compile(r"\$\{([^}:]*)(?::-[^}]*)?\}")
 _KEYS = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 """What the name of a header says whose value is a secret."""
 
@@ -251,7 +241,7 @@ class Settings(BaseModel):
         if isinstance(ollama, str) and "@" not in ollama:
             _, _, port, default, _ = ollama_parts(ollama)
             if port and not is_port(port):
-                warnings.append(f"OLLAMA_HOST has a bad port, {_cut(port)!r}: using {default}.")
+                warnings.append(f"OLLAMA_HOST has a bad port, {cut(port)!r}: using {default}.")
         given = values.get("warnings", ())
         return {**values, "warnings": (*given, *warnings) if isinstance(given, tuple) else given}
 
@@ -317,8 +307,9 @@ def load_settings(**flags: object) -> Settings:
     Raises:
         SettingsError: a value cannot be used. It says which, from where, and what to write.
     """
-    sources = [_flags(flags), *_environments(), *_files()]
-    found: dict[str, _Found] = {}
+    names = variables()
+    sources = [of_flags(flags, names), *of_environment(names), *of_files(names)]
+    found: dict[str, Found] = {}
     for source in reversed(sources):
         found.update(source.found)
     warnings = tuple(warning for source in sources for warning in source.warnings)
@@ -334,7 +325,7 @@ def load_settings(**flags: object) -> Settings:
 
 
 def _with_login(settings: Settings) -> Settings:
-    settings._login = _saved_login()
+    settings._login = saved_login()
     if settings.token is not None or not is_own_host(settings.huggingface_base_url):
         return settings
     if settings._login is not None:
@@ -371,149 +362,13 @@ def _shown(value: object) -> str:
     return "" if value is None else without_user(str(value))
 
 
-# Sources
-
-
-@dataclass(frozen=True)
-class _Found:
-    """One value, the name it was written under, and where."""
-
-    value: object
-    written: str
-    place: str
-
-    @property
-    def origin(self) -> str:
-        """What `origins` says: variables have several names, so the environment's is told."""
-        return f"{self.place} {self.written}" if self.place == _ENVIRONMENT else self.place
-
-
-@dataclass(frozen=True)
-class _Source:
-    found: dict[str, _Found]
-    warnings: list[str] = field(default_factory=list)
-
-
-def _flags(flags: Mapping[str, object]) -> _Source:
-    for name in flags:
-        if name not in variables():
-            raise TypeError(f"{name!r} is not a setting{_nearest(name, variables())}")
-    given = {name: value for name, value in flags.items() if value is not None}
-    return _Source({name: _Found(value, name, "flag") for name, value in given.items()})
-
-
-def _environments() -> list[_Source]:
-    path = Path(".env")
-    try:
-        # A folder of that name is somebody's virtual environment.
-        dotenv = _dotenv(_text_of(path)) if path.exists() and not path.is_dir() else {}
-    except (OSError, ValueError) as error:
-        raise SettingsError(f".env cannot be read: {error}. Save it as UTF-8 text.") from error
-    return [_variables(os.environ, _ENVIRONMENT), _variables(dotenv, ".env")]
-
-
-def _dotenv(text: str) -> dict[str, str | None]:
-    """Read the variables; each ``${NAME}`` in one stands for an earlier one, or an environment's.
-
-    Raises:
-        ValueError: they would be longer than any settings: each can double the one before.
-    """
-    lengths: dict[str, int] = {}
-    # Parsed for this only where it matters: what cannot be parsed is told each time.
-    plain = dotenv_values(stream=StringIO(text), interpolate=False) if "${" in text else {}
-    for name, value in plain.items():
-        names = _EXPANDED.findall(value or "")
-        used = (lengths.get(each, len(os.environ.get(each, ""))) for each in names)
-        lengths[name] = len(value or "") + sum(used)
-        if lengths[name] > _LONGEST_EXPANSION:
-            raise ValueError(f"{name[:_LONGEST_SHOWN]} expands to more than a megabyte")
-    return dotenv_values(stream=StringIO(text))
-
-
-def _text_of(path: Path) -> str:
-    """Read a file of settings.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no UTF-8, or larger than any such file.
-    """
-    with path.open("rb") as file:
-        content = file.read(_LARGEST_FILE + 1)
-    if len(content) > _LARGEST_FILE:
-        raise ValueError(f"it is larger than {_LARGEST_FILE // 1024} KiB")
-    return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _variables(held: Mapping[str, str | None], place: str) -> _Source:
-    found: dict[str, _Found] = {}
-    for setting, names in variables().items():
-        for name in names:
-            if (value := held.get(name) or "").strip():
-                found[setting] = _Found(value, name, place)
-                break
-    known = [name for names in variables().values() for name in names]
-    unknown = [name for name in held if name.startswith("HOPTRAIL_") and name not in known]
-    return _Source(found, [_is_no_setting(name, place, known) for name in unknown])
-
-
-def _files() -> list[_Source]:
-    folder = platformdirs.user_config_path("hoptrail")
-    return [_toml(Path("hoptrail.toml")), _toml(folder / "hoptrail.toml")]
-
-
-def _toml(path: Path) -> _Source:
-    try:
-        table = tomllib.loads(_text_of(path))
-    except FileNotFoundError:
-        return _Source({})
-    except RecursionError:
-        raise SettingsError(f"{path} is nested too deeply. Correct or remove it.") from None
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}. Correct or remove it.") from error
-    known = list(variables())
-    found = {name: _Found(table[name], name, str(path)) for name in known if name in table}
-    unknown = [_is_no_setting(name, str(path), known) for name in table if name not in known]
-    return _Source(found, unknown)
-
-
-def _saved_login() -> SecretStr | None:
-    """Read the token that `hf auth login` saved, where huggingface_hub would look for it."""
-    if os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return None
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
-    place = os.environ.get("HF_TOKEN_PATH") or f"{home}/token"
-    try:
-        path = Path(os.path.expandvars(place)).expanduser()
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home folder
-        return None
-    return SecretStr(token) if token else None
-
-
-# Words
-
-
-def _is_no_setting(name: str, place: str, known: Iterable[str]) -> str:
-    return f"{_cut(name)} ({place}) is not a setting{_nearest(_cut(name), known)}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1)
-    return f": did you mean {close[0]}?" if close else "."
-
-
 def _told(value: object) -> str:
     """Give a value that cannot be used as an error shows it: without a user, and not at length."""
     _, user, rest = repr(value).rpartition("@")
-    return _cut(f"…@{rest}" if user else rest)
+    return cut(f"…@{rest}" if user else rest)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
-
-
-def _explained(error: ValidationError, found: Mapping[str, _Found]) -> str:
+def _explained(error: ValidationError, found: Mapping[str, Found]) -> str:
     """Say of each bad value what it is called, where it stands, what is wrong and what to do."""
     keys = [str(found[name].value).strip() for name in _SECRETS if name in found]
     lines = []
@@ -521,7 +376,7 @@ def _explained(error: ValidationError, found: Mapping[str, _Found]) -> str:
         setting = str(problem["loc"][0])
         each = found[setting]
         value = "its value" if setting in _SECRETS else _told(each.value)
-        wrong = _cut(problem["msg"].removeprefix("Value error, "))
+        wrong = cut(problem["msg"].removeprefix("Value error, "))
         example = _shown(Settings.model_fields[setting].get_default(call_default_factory=True))
         fix = f"Write for example {each.written}={example}" if example else "Correct it"
         lines.append(
