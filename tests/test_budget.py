@@ -22,16 +22,9 @@ from hoptrail.budget import (
     Reservation,
 )
 from hoptrail.errors import BudgetExceeded
+from tests.clock import Clock
 
 pytestmark = pytest.mark.promise("budgets-hold")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_call_is_kept_back_for_the_synthesis() -> None:

@@ -28,21 +28,12 @@ from hoptrail.errors import (
     SpaceMismatch,
 )
 from hoptrail.space import Embedder, EmbeddingSpace, TextKind, Vectors
+from tests.clock import Clock
 from tests.providers import EMBEDDING, Fault, LoopbackProvider, unit_vector
 
 pytestmark = pytest.mark.anyio
 
 Clients = Callable[[], httpx.AsyncClient]
-
-
-@dataclass
-class Clock:
-    """A clock that a test moves."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass(eq=False)

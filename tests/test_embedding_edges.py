@@ -37,21 +37,12 @@ from hoptrail.space import (
     Vectors,
     canaries_agree,
 )
+from tests.clock import Clock
 from tests.providers import unit_vector
 
 pytestmark = [pytest.mark.anyio, pytest.mark.promise("spaces-never-mix")]
 
 CANARY_CALLS = [((text,), "passage") for text in CANARY_TEXTS] + [((CANARY_TEXTS[0],), "query")]
-
-
-@dataclass
-class Clock:
-    """A clock that a test moves."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass(eq=False)

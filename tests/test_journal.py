@@ -31,6 +31,7 @@ from hoptrail.journal_file import folded
 from hoptrail.secrecy import Secrets
 from hoptrail.sqlite_file import Transaction, make_private
 from hoptrail.trace import TRACE_VERSION, Call, StepTrace, Trace
+from tests.first_journal import write_first_journal
 
 
 @pytest.fixture
@@ -150,23 +151,6 @@ def test_questions_are_private(journal: Journal) -> None:
     assert mode == 0o600
 
 
-FIRST_VERSION = """
-CREATE TABLE runs (
-    run_id TEXT PRIMARY KEY, question TEXT NOT NULL, options TEXT NOT NULL,
-    status TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
-    answer TEXT NOT NULL DEFAULT '', backends TEXT NOT NULL DEFAULT '',
-    degraded INTEGER NOT NULL DEFAULT 0, wall_ms REAL NOT NULL DEFAULT 0,
-    stop_reason TEXT NOT NULL DEFAULT '');
-CREATE TABLE entries (
-    run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, key TEXT NOT NULL,
-    value TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (run_id, key)) WITHOUT ROWID;
-CREATE INDEX runs_by_time ON runs (created);
-INSERT INTO runs VALUES
-    ('r1', 'Who?', '{"documents": "notes"}', 'answered', 1, 2, 'Kafka', 'ollama', 0, 12.5, ''),
-    ('r2', 'Who?', '{"graph": "iterative"}', 'failed', 2, 3, '', '', 0, 1, 'error');
-INSERT INTO entries VALUES ('r1', 'step:1', 'kept', 1);
-PRAGMA user_version = 1;
-"""
 OPENER = """
 import sys
 from pathlib import Path
@@ -174,14 +158,6 @@ from hoptrail.journal import Journal
 sys.stdin.readline()
 print([(row.run_id, row.graph) for row in Journal(Path(sys.argv[1])).runs()])
 """
-
-
-def of_first_version(folder: Path) -> Path:
-    folder.mkdir()
-    connection = sqlite3.connect(folder / "journal.db")
-    connection.executescript(FIRST_VERSION)
-    connection.close()
-    return folder
 
 
 def spoil(folder: Path, statement: str) -> None:
@@ -202,7 +178,7 @@ def version_of(folder: Path) -> int:
 
 class TestVersions:
     def test_an_older_journal_is_brought_up_with_all_it_holds(self, tmp_path: Path) -> None:
-        journal = Journal(of_first_version(tmp_path / "home"))
+        journal = Journal(write_first_journal(tmp_path / "home"))
         newest, oldest = journal.runs()
         assert (newest.graph, oldest.graph) == ("iterative", "multi-hop")
         assert (oldest.answer, oldest.wall_ms, oldest.parent_run_id) == ("Kafka", 12.5, "")
@@ -219,7 +195,7 @@ class TestVersions:
     ) -> None:
         folder = tmp_path / "home"
         if older:
-            of_first_version(folder)
+            write_first_journal(folder)
         opening = [
             subprocess.Popen(
                 [sys.executable, "-c", OPENER, str(folder)],
@@ -240,7 +216,7 @@ class TestVersions:
         assert version_of(folder) == 2
 
     def test_a_migration_that_fails_leaves_the_journal_as_it_was(self, tmp_path: Path) -> None:
-        folder = of_first_version(tmp_path / "home")
+        folder = write_first_journal(tmp_path / "home")
         spoil(folder, "ALTER TABLE runs ADD COLUMN steps")
         with pytest.raises(sqlite3.OperationalError, match="duplicate column"):
             Journal(folder).runs()
@@ -251,7 +227,7 @@ class TestVersions:
         assert "graph" not in columns
 
     def test_a_row_that_is_damaged_keeps_nobody_from_the_others(self, tmp_path: Path) -> None:
-        folder = of_first_version(tmp_path / "home")
+        folder = write_first_journal(tmp_path / "home")
         spoil(folder, "UPDATE runs SET options = 'no JSON' WHERE run_id = 'r2'")
         journal = Journal(folder)
         assert journal.run("r1").answer == "Kafka"
@@ -459,7 +435,7 @@ class TestWords:
             journal.trace("r1")
 
     def test_of_a_row_that_is_damaged(self, tmp_path: Path) -> None:
-        folder = of_first_version(tmp_path / "home")
+        folder = write_first_journal(tmp_path / "home")
         spoil(folder, "UPDATE runs SET options = 'no JSON' WHERE run_id = 'r2'")
         journal = Journal(folder)
         said = "the journal's row of run 'r2' is damaged: other runs are not"
@@ -470,7 +446,7 @@ class TestWords:
         journal.close()
 
     def test_of_a_journal_that_is_newer_or_none(self, tmp_path: Path) -> None:
-        folder = of_first_version(tmp_path / "home")
+        folder = write_first_journal(tmp_path / "home")
         path = folder / "journal.db"
         spoil(folder, "PRAGMA user_version = 3")
         before = path.read_bytes()

@@ -20,26 +20,9 @@ from hoptrail.errors import StorageFailed, TraceUnreadable
 from hoptrail.journal import Journal
 from hoptrail.memory_store import sqlite_store
 from hoptrail.trace import TRACE_VERSION, read_trace
+from tests.first_journal import write_first_journal
 
 pytestmark = [pytest.mark.promise("schemas-migrate-or-refuse"), pytest.mark.timeout(120)]
-
-FIRST_JOURNAL = """
-CREATE TABLE runs (
-    run_id TEXT PRIMARY KEY, question TEXT NOT NULL, options TEXT NOT NULL,
-    status TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
-    answer TEXT NOT NULL DEFAULT '', backends TEXT NOT NULL DEFAULT '',
-    degraded INTEGER NOT NULL DEFAULT 0, wall_ms REAL NOT NULL DEFAULT 0,
-    stop_reason TEXT NOT NULL DEFAULT '');
-CREATE TABLE entries (
-    run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, key TEXT NOT NULL,
-    value TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (run_id, key)) WITHOUT ROWID;
-CREATE INDEX runs_by_time ON runs (created);
-PRAGMA user_version = 1;
-INSERT INTO runs (run_id, question, options, status, created, updated, answer)
-    VALUES ('r1', 'Who?', '{"graph": "iterative"}', 'answered', 1.0, 2.0, 'Kafka');
-INSERT INTO entries VALUES ('r1', 'step:1', 'kept', 1.0);
-"""
-"""The journal as its first version made it, with a run."""
 
 FIRST_CHECKPOINTS = """
 CREATE TABLE checkpoints (
@@ -64,14 +47,10 @@ def made(path: Path, script: str, *, wal: bool = False) -> Path:
     return path
 
 
-def older_journal(folder: Path) -> None:
-    made(folder / "journal.db", FIRST_JOURNAL)
-
-
 def read_journal(folder: Path) -> object:
     journal = Journal(folder)
-    row = journal.run("r1")
-    told = row.question, row.answer, row.graph, row.steps, journal.entries("r1")
+    rows = [(row.question, row.answer, row.graph, row.steps) for row in journal.runs()]
+    told = rows, journal.entries("r1")
     journal.close()
     return told
 
@@ -121,13 +100,16 @@ def read_checkpoints(folder: Path) -> object:
 
 
 SAID = HumanMessage("I live in Prague.", id="1")
-Make = Callable[[Path], None]
+Make = Callable[[Path], object]
 Read = Callable[[Path], object]
 STORES: dict[str, tuple[Make, Read, object]] = {
     "journal": (
-        older_journal,
+        write_first_journal,
         read_journal,
-        ("Who?", "Kafka", "iterative", 0, {"step:1": "kept"}),
+        (
+            [("Who?", "", "iterative", 0), ("Who?", "Kafka", "multi-hop", 0)],
+            {"step:1": "kept"},
+        ),
     ),
     "memory": (older_memory, read_memory, ({"c": 1}, {"e": 2})),
     "memory left half-way": (memory_left_half_way, read_memory, ({"c": 1}, {"e": 2})),
@@ -249,17 +231,16 @@ def test_a_newer_one_is_refused_and_stays_as_it_is(store: str, wal: bool, tmp_pa
 
 def test_traces_of_the_first_version_are_read_and_of_the_next_refused(tmp_path: Path) -> None:
     old = Path(__file__).parent / "data" / "trace-1.json"
-    path = tmp_path / "traces" / "old.json"
+    path = tmp_path / "traces" / "r1.json"
     path.parent.mkdir()
     shutil.copy(old, path)
     assert read_trace(path.read_bytes()).trace_version == TRACE_VERSION
     assert path.read_bytes() == old.read_bytes()
     newer = json.dumps({"trace_version": TRACE_VERSION + 1, "steps": "of another kind"})
     path.write_text(newer, encoding="utf-8")
-    made(tmp_path / "journal.db", FIRST_JOURNAL.replace("'r1'", "'old'"))
-    journal = Journal(tmp_path)
+    journal = Journal(write_first_journal(tmp_path))
     with pytest.raises(TraceUnreadable, match="pip install -U hoptrail"):
-        journal.trace("old")
+        journal.trace("r1")
     journal.close()
     assert path.read_text(encoding="utf-8") == newer
 

@@ -29,7 +29,7 @@ from hoptrail.events import StepStarted
 from hoptrail.otlp import SpanWay
 from hoptrail.span_export import SpanExport
 from hoptrail.spans import span_id_of, spans_of, trace_id_of
-from hoptrail.testing import ScriptedChatModel
+from hoptrail.testing import Asked, ScriptedChatModel
 from tests import two_hops
 from tests.collector import Collector, Seen, check_tree, collecting, spans_in_file
 from tests.sample_trace import sample_trace
@@ -150,13 +150,22 @@ def test_a_failed_run_is_exported_with_its_error(file: Path, tmp_path: Path) -> 
 async def test_an_interrupted_run_and_its_other_part_are_one_trace(
     file: Path, tmp_path: Path
 ) -> None:
-    trail = a_trail(tmp_path)
+    under_way = asyncio.Event()
+
+    async def hang_once(asked: Asked) -> None:
+        if asked.question == "Where was Franz Kafka born?" and not under_way.is_set():
+            under_way.set()
+            await asyncio.Event().wait()
+
+    trail = a_trail(tmp_path, two_hops.model().model_copy(update={"wait": hang_once}))
     events = trail.astream(two_hops.QUESTION, run_id="twice")
     async for event in events:
         if isinstance(event, StepStarted) and event.id == 2:
             break
+    await under_way.wait()
     await events.aclose()
     await trail.aask(two_hops.QUESTION, run_id="twice")
+    usage = trail.assembly.journal.trace("twice").usage
     trail.close()
     first, later = spans_in_file(file)
     assert check_tree(first).attributes["hoptrail.status"] == "interrupted"
@@ -164,9 +173,10 @@ async def test_an_interrupted_run_and_its_other_part_are_one_trace(
     assert first[0].trace_id == later[0].trace_id
     assert not {span.span_id for span in first} & {span.span_id for span in later}
     paid = [span.attributes.get("llm.token_count.total", 0) for span in [*first, *later]]
-    assert sum(paid) == trail.assembly.journal.trace("twice").usage.input_tokens + (
-        trail.assembly.journal.trace("twice").usage.output_tokens
-    )
+    # The call left under way has cost that part what was sent; it is asked again, as a new one.
+    left = first[-1].attributes["llm.token_count.total"]
+    assert first[-1].attributes["llm.token_count.completion"] == 0 < left
+    assert sum(paid) - left == usage.input_tokens + usage.output_tokens
 
 
 def test_a_run_resumed_before_anything_was_finished_is_told_apart(

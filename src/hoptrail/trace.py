@@ -178,7 +178,10 @@ class PlanTrace(BaseModel):
 
 
 class Usage(BaseModel):
-    """What the run spent; tokens are the backends' own counts where they tell them."""
+    """What the run spent; tokens are the backends' own counts where they tell them.
+
+    With what earlier parts of a resumed run finished, without what they left under way.
+    """
 
     llm_calls: int = 0
     input_tokens: int = 0
