@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.providers import LoopbackProvider
 
 # How long an example takes says more about the machine's load than about the code.
-settings.register_profile("hoptrail", deadline=None)
+settings.register_profile("hoptrail", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hoptrail")
 
 FOREIGN = (

@@ -46,6 +46,16 @@ class Server:
         """Run a coroutine on the server's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the server from looking while the block runs: what is sent in it comes at once."""
+        go_on = threading.Event()
+        self.loop.call_soon_threadsafe(go_on.wait)
+        try:
+            yield
+        finally:
+            go_on.set()
+
     @property
     def live(self) -> int:
         """How many runs and streams are under way."""

@@ -40,7 +40,7 @@ MOMENTS = ("start", "silence", "step", "answer")
 
 _NUMBER = re.compile(r"case (\d+)")
 _LONG = Reply(("x" * 16_000 + " ") * 200, token_delay=0.03)
-_NEVER, _SOON = 3600.0, 0.5
+_NEVER = 3600.0
 _DESCRIPTORS = "/proc/self/fd"
 _MCP = {
     "Accept": "application/json, text/event-stream",
@@ -141,9 +141,9 @@ class Case:
         reply = self._answer(call, place)
         if not here or self.moment in ("start", "answer"):
             return reply
-        # Who vanishes is noticed when there is something to say again.
-        wait = _SOON if self.way == VANISHED else _NEVER
-        return Reply(reply.text, delay=wait, token_delay=reply.token_delay)
+        if self.way == VANISHED:  # it is noticed when there is something to say again
+            return Reply(reply.text, token_delay=reply.token_delay, hold=lambda: self.left_at > 0)
+        return Reply(reply.text, delay=_NEVER, token_delay=reply.token_delay)
 
     def _answer(self, call: ChatRequest, place: str) -> Reply:
         if not self.door.steps or place == "answer":
@@ -167,7 +167,7 @@ class Case:
             return
         if self.door.stream and self.moment != "step":
             until_seen(client, b": ping" if self.moment == "silence" else b"xxxx")
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not self.reached:
             assert time.monotonic() < until, self
             time.sleep(0.002)

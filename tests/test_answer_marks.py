@@ -46,9 +46,9 @@ def test_a_picture_in_an_answer_from_documents_is_none_however_it_is_cut() -> No
 
 def test_a_megabyte_of_spaces_is_read_at_once() -> None:
     stream = FinalStream(1)
-    started = time.perf_counter()
+    started = time.process_time()  # others may have the processor, too
     stream.feed(" " * 500_000 + "x")
-    assert time.perf_counter() - started < 20  # squared, it is hours
+    assert time.process_time() - started < 20  # squared, it is hours
 
 
 @pytest.mark.promise("documents-command-nothing")

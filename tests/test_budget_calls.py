@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
 
-from hoptrail import Budget, Hoptrail, load_settings
+from hoptrail import Budget, Hoptrail, attempts, load_settings
 from hoptrail.admission import open_run
 from hoptrail.budget import LEAST_OUTPUT_TOKENS, MOST_OUTPUT_TOKENS
 from hoptrail.errors import BudgetExceeded
@@ -22,6 +23,7 @@ from hoptrail.request import SynthesisRequest
 from hoptrail.run import Run
 from hoptrail.testing import Asked, ScriptedChatModel, script, step_reply
 from hoptrail.trace import Call, Trace
+from tests.in_step import cut_once_read
 from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply
 from tests.two_hops import kind_of
 
@@ -172,7 +174,18 @@ async def failing(provider: LoopbackProvider, fault: Fault) -> Trace:
 @pytest.mark.parametrize(
     "fault", [Fault("stream_reset", after=4), Fault("stream_end", after=4), Fault("bad_line")]
 )
-async def test_an_attempt_that_broke_off_is_paid(provider: LoopbackProvider, fault: Fault) -> None:
+async def test_an_attempt_that_broke_off_is_paid(
+    provider: LoopbackProvider, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault.after:
+        reader, shows = cut_once_read(monkeypatch, fault.kind), attempts.Turn._shows
+
+        def noting(turn: attempts.Turn, chunk: ChatGenerationChunk) -> bool:
+            shown = shows(turn, chunk)
+            reader.has_read()
+            return shown
+
+        monkeypatch.setattr(attempts.Turn, "_shows", noting)
     trace = await failing(provider, fault)
     (call,) = trace.steps[0].calls
     *broken, last = call.attempts

@@ -26,6 +26,7 @@ from hoptrail.background import background
 from hoptrail.connections import aclose_all
 from hoptrail.events import StepStarted
 from tests import two_hops
+from tests.moments import LONG
 from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply
 from tests.test_server_clients import wait_for
 
@@ -191,7 +192,7 @@ async def test_a_run_that_is_left_leaves_no_run_open(
         events = trail.astream(two_hops.QUESTION)
         async for event in events:
             if isinstance(event, StepStarted):
-                await asyncio.to_thread(wait_for, lambda: len(provider.huggingface.chats) > 1)
+                await asyncio.to_thread(wait_for, lambda: len(provider.huggingface.chats) > 1, LONG)
                 break
         await events.aclose()
     finally:

@@ -111,7 +111,8 @@ class TestAsk:
     def test_a_restarted_answer_is_told_and_begins_anew(
         self, model: LoopbackProvider, docs: str
     ) -> None:
-        model.ollama.faults.extend([None, None, None, Fault("stream_reset", after=3)])
+        # A reset may lose what was sent before it.
+        model.ollama.faults.extend([None, None, None, Fault("stream_close", after=3)])
         result = hoptrail("ask", "--stream", "--docs", docs, QUESTION)
         assert result.exit_code == 0
         assert "the answer begins anew" in result.stderr
@@ -345,12 +346,13 @@ class TestInterrupt:
         yield
         signal.signal(signal.SIGINT, before)
 
+    @pytest.mark.timeout(180)
     @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_the_run_cleanly_and_says_how_to_go_on(
         self, provider: LoopbackProvider, docs: str, home: Path, sign: signal.Signals
     ) -> None:
         serve(provider)
-        provider.ollama.faults.extend([None, None, Fault("hang", seconds=60)])
+        provider.ollama.faults.extend([None, None, Fault("hang")])
         with subprocess.Popen(
             command("ask", "--docs", docs, QUESTION),
             env=process_environment(provider),
@@ -361,7 +363,7 @@ class TestInterrupt:
             try:
                 until(lambda: len(provider.ollama.chats) == 3)
                 process.send_signal(sign)
-                stdout, stderr = process.communicate(timeout=20)
+                stdout, stderr = process.communicate(timeout=60)
             finally:
                 process.kill()
         assert process.returncode == 130, stderr
@@ -410,7 +412,7 @@ class TestApprove:
         assert sum(step["status"] == "answered" for step in trace["steps"]) == steps
 
 
-def until(happened: object, seconds: float = 30.0) -> None:
+def until(happened: object, seconds: float = 60.0) -> None:
     assert callable(happened)
     deadline = time.monotonic() + seconds
     while not happened():

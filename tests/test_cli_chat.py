@@ -121,7 +121,7 @@ class TestOverAPipe:
         self, model: LoopbackProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HOPTRAIL_BACKENDS", "ollama,extractive")
-        model.ollama.fault = Fault("stream_reset", after=2)
+        model.ollama.fault = Fault("stream_close", after=2)  # a reset may lose what was sent
         result = chat(say="How are you today, then?\n")
         assert "begins anew" in result.stderr
         # What is void cannot be taken back from a pipe: none of it may have gone there.
@@ -178,6 +178,20 @@ class Terminal:
                 self.shown += os.read(self._end, 4096).decode("utf-8", "replace")
         self.shown = self.shown.partition(expected)[2]
 
+    def until_it_listens(self, seconds: float = 30.0) -> None:
+        """Wait for the keyboard to be read: readline shows its prompt a moment before.
+
+        What comes in between is heard with the next key only. Where the system does not tell
+        what a process waits in, a moment has to do.
+        """
+        waits_in = Path(f"/proc/{self.process.pid}/wchan")
+        deadline = time.monotonic() + seconds
+        while waits_in.exists() and not re.search("poll|select", waits_in.read_text("ascii")):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        time.sleep(0.5)
+
 
 @contextmanager
 def at_a_terminal(provider: LoopbackProvider, *arguments: str) -> Iterator[Terminal]:
@@ -226,12 +240,11 @@ class TestAtATerminal:
             terminal.say("A brief one?\n")
             terminal.until("Short enough.")
             terminal.until("> ")
-            # Python's readline shows the prompt a moment before it listens for signals.
-            time.sleep(0.5)
+            terminal.until_it_listens()
             terminal.say("\x03")
             terminal.until("hoptrail chat --thread t")
             assert terminal.process.wait(20) == 0
-        model.settle()
+        model.settle(30)
         assert model.ollama.chats[0].cancelled
         assert history(model.ollama.chats[1]) == ["A long one, please?", "(no answer was given)"]
         journal = Journal(load_settings().home)

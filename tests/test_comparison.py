@@ -176,9 +176,9 @@ class TestProperties:
         before, after = long_trace(), long_trace()
         for step in after.steps:
             step.question = step.asked = " ".join(reversed(step.question.split()))
-        started = time.perf_counter()
+        started = time.process_time()  # others may have the processor, too
         compared = compare(before, after)
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 2
         assert sum(each.before is not None for each in compared.steps) == len(before.steps)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, aclosing, closing
 from pathlib import Path
@@ -35,7 +34,9 @@ from hoptrail.nodes import LEAVING
 from hoptrail.request import ChatRequest
 from hoptrail.testing import ScriptedChatModel, script
 from hoptrail.trace import Trace
+from tests.moments import LONG
 from tests.providers import Fault, LoopbackProvider, Reply
+from tests.test_server_clients import wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -190,7 +191,8 @@ class TestATurn:
         trail.close()
 
     async def test_left_early_it_is_interrupted_and_can_be_finished(self) -> None:
-        model = ScriptedChatModel(respond=script(chat="one two three"), token_delay=0.05)
+        counted = " ".join(map(str, range(1000)))
+        model = ScriptedChatModel(respond=script(chat=counted), token_delay=0.05)
         trail = a_trail(model)
         told = trail.astream_chat("Count!", run_id="r1", thread_id="t")
         async with aclosing(told):
@@ -198,8 +200,9 @@ class TestATurn:
                 if isinstance(event, AnswerText):
                     break
         assert trail.assembly.journal.run("r1").status == "interrupted"
+        model.token_delay = 0
         answer = await trail.achat("Count!", run_id="r1", thread_id="t")
-        assert answer.text == "one two three"
+        assert answer.text == counted
         assert [type(each) for each in await conversation(trail, "t")] == [HumanMessage, AIMessage]
         trail.close()
 
@@ -242,6 +245,12 @@ class TestATurn:
         assert found["answer"] == "hello"
         assert found["messages"][-1].text == "hello"
         assert found["messages"][-1].response_metadata["hoptrail"]["run_id"] == found["run_id"]
+
+
+def threads_file(trail: Hoptrail) -> bytes:
+    """What is written of all threads, in the file or in the log before it."""
+    home = trail.assembly.settings.home
+    return b"".join(path.read_bytes() for path in sorted(home.glob("threads.db*")))
 
 
 async def conversation(trail: Hoptrail, thread_id: str) -> list[BaseMessage]:
@@ -489,13 +498,14 @@ class TestThreads:
         await trail.achat("Third?", thread_id="t")
         assert [text for role, text in said(asked(trail)[-1]) if role == "user"] == ["First?"]
 
+    @pytest.mark.timeout(200)
     def test_a_process_that_is_killed_holds_nothing_up(
         self, trail: Hoptrail, provider: LoopbackProvider
     ) -> None:
         """The message of a turn that was killed is kept; that nothing was answered is said."""
         provider.ollama.models = ["qwen3:8b"]
         provider.ollama.answer("Fine.")
-        provider.ollama.faults.extend([None, Fault("hang", seconds=60)])
+        provider.ollama.faults.extend([None, Fault("hang", seconds=600)])
         program = (
             "from hoptrail import Hoptrail, load_settings\n"
             "trail = Hoptrail(settings=load_settings(backends='ollama', embedders='hash',"
@@ -504,11 +514,14 @@ class TestThreads:
             "trail.chat('Are you there?', thread_id='t')\n"
         )
         with subprocess.Popen([sys.executable, "-c", program]) as process:
-            while len(provider.ollama.chats) < 2:
-                time.sleep(0.01)
-            with pytest.raises(RunBusy):
-                trail.chat("Hello?", thread_id="t")
-            process.kill()
+            try:
+                wait_for(lambda: len(provider.ollama.chats) == 2, 100)
+                # Checkpoints are written beside the call.
+                wait_for(lambda: b"Are you there?" in threads_file(trail), 30)
+                with pytest.raises(RunBusy):
+                    trail.chat("Hello?", thread_id="t")
+            finally:
+                process.kill()
         trail.chat("What is my dog called?", thread_id="t")
         assert said(asked(trail)[0]) == [
             ("user", "My dog is called Rex."),
@@ -605,13 +618,13 @@ class TestBackends:
     async def test_who_leaves_frees_the_backend(
         self, trail: Hoptrail, provider: LoopbackProvider
     ) -> None:
-        provider.huggingface.answer(Reply("word " * 500, token_delay=0.05))
+        provider.huggingface.answer(Reply("word " * 5000, token_delay=0.05))
         told = trail.astream_chat("How are you?")
         async with aclosing(told):
             async for event in told:
                 if isinstance(event, AnswerText):
                     break
-        await asyncio.to_thread(provider.settle)
+        await asyncio.to_thread(provider.settle, LONG)
         assert provider.huggingface.chats[0].cancelled
 
     async def test_where_nobody_answers_it_is_a_typed_error(

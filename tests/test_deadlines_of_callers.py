@@ -1,6 +1,7 @@
 """A run ends by its deadline whatever a caller's own parts do: tools, retriever, embeddings."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Awaitable, Iterator
@@ -42,6 +43,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.promise("deadlines-hold")]
 T = TypeVar("T")
 
 DEADLINE = 1.5
+TO_GET_THERE = 5.0
+"""A deadline that leaves a slow machine time to come to what hangs."""
 RUNS = 12
 """More than the threads that asyncio has for all, on a machine of two cores."""
 
@@ -111,11 +114,11 @@ def test_the_end_of_the_program_does_not_wait_for_a_slow_tool(release: threading
     trail = Hoptrail(
         model=wants("blocking"),
         tools=[tools["blocking"]],
-        settings=load_settings(deadline=DEADLINE),
+        settings=load_settings(deadline=TO_GET_THERE),
     )
     began = time.monotonic()
     answer = asyncio.run(trail.aask("Q"))
-    assert time.monotonic() - began < DEADLINE + SLACK
+    assert time.monotonic() - began < TO_GET_THERE + SLACK
     assert answer.trace.stop_reason == "budget:deadline"
     trail.close()
 
@@ -142,7 +145,7 @@ async def test_an_embedder_that_hangs_at_the_question(
     two_hops.serve(provider)
     provider.ollama.models = ["qwen3:8b", "all-minilm:latest"]
     docs = two_hops.write_documents(tmp_path / "docs")
-    ask = Ask(deadline=DEADLINE, parts={"docs": docs}, flags={"embedders": "ollama"})
+    ask = Ask(deadline=TO_GET_THERE, parts={"docs": docs}, flags={"embedders": "ollama"})
     trail = a_trail(provider, ask)
     try:
         await trail.prepare()
@@ -285,4 +288,4 @@ async def test_over_mcp_it_is_an_error_of_the_tool(provider: LoopbackProvider) -
     finally:
         trail.close()
     assert told.is_error
-    assert "the deadline of 0.5 s passed" in str(told.content)
+    assert re.search(r"the deadline of 0\.5 s (has )?passed", str(told.content))

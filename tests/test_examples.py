@@ -11,6 +11,8 @@ import pytest
 
 from tests.providers import LoopbackProvider
 
+pytestmark = pytest.mark.timeout(180)
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 EXPECTED = {
@@ -37,7 +39,7 @@ def run(example: Path, **environment: str) -> str:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -395,11 +395,11 @@ def test_a_hostile_passage_costs_no_time() -> None:
     """No pattern backtracks without bound: what is slow here is slow by orders of magnitude."""
     texts = ["A " * 4000, "a" * 20000, "the " * 4000, "born " * 3000, "(" * 9000, "1," * 9000]
     texts += ["Of the " * 3000, "is a " * 4000, "\n\n" * 9000, "“" * 9000, "Mr. " * 4000]
-    started = time.perf_counter()
+    started = time.process_time()  # others may have the processor, too
     for text in texts:
         step("Where was Giuseppe Verdi born?", evidence({"Giuseppe Verdi": f"Verdi {text}"}))
         reply_to(PlanRequest(question=text[:4000]))
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 def test_a_name_without_a_word_is_mentioned_nowhere() -> None:

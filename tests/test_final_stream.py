@@ -50,9 +50,9 @@ def test_any_stream_is_the_final_text(pieces: list[str], known: int, first: str)
 
 def test_a_long_answer_is_read_in_the_time_of_its_length() -> None:
     pieces = ["So", *[" it is [1], as said,"] * 20_000]
-    began = time.perf_counter()
+    began = time.process_time()  # others may have the processor, too
     assert streamed(pieces, 1).count("[1]") == 20_000
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -33,6 +32,7 @@ from hoptrail import (
 )
 from hoptrail.background import background
 from hoptrail.errors import RunOfAnother
+from hoptrail.evidence import Retrieval
 from hoptrail.request import StepRequest
 from hoptrail.run import RUN_ID
 from hoptrail.testing import Asked, ScriptedChatModel, script
@@ -40,6 +40,7 @@ from hoptrail.testing import step_reply as found
 from hoptrail.trace import StepTrace, Trace
 from tests import four_hops, two_hops
 from tests.four_hops import CHAIN, DIAMOND, QUESTION, asked
+from tests.moments import done_meanwhile, until_kept
 from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply
 from tests.two_hops import kind_of
 
@@ -511,8 +512,7 @@ async def test_a_fork_that_is_left_while_it_is_admitted_stays_what_it_was(
     admit = journal.admit
 
     def admit_late(*given: Any) -> Any:
-        loop.call_soon_threadsafe(again.cancel)
-        time.sleep(0.3)
+        done_meanwhile(loop, again.cancel)
         return admit(*given)
 
     monkeypatch.setattr(journal, "admit", admit_late)
@@ -582,12 +582,17 @@ def test_a_step_that_now_waits_for_one_it_was_shown_to_does_not_wait_forever(
     steps = ("Who wrote The Trial?", "Where was #1 born?", "How high is K2?")
     knowing = four_hops.Knowing(steps, {steps[2]: "8611 m", "Is Prague high?": "no"})
 
-    def respond(request: ChatRequest) -> Reply:
-        slow = kind_of(request) == steps[0]
-        return replace(knowing(request), delay=0.8) if slow else knowing(request)
+    search = trail.assembly.parts.search
+    assert search is not None
 
-    provider.huggingface.respond = respond
-    parent = trail.ask(QUESTION).trace
+    async def last_first(question: str, k: int) -> Retrieval:
+        if question == steps[0]:
+            await until_kept(trail.assembly.journal, "parent", "step")
+        return await search(question, k)
+
+    provider.huggingface.respond = knowing
+    trail.assembly.parts = replace(trail.assembly.parts, search=last_first)
+    parent = trail.ask(QUESTION, run_id="parent").trace
     assert shown_to(parent.steps[1]) == [1, 3]
     asked(provider)
     child = trail.rerun(parent.run_id, Change(step=3, question="Is #2 high?")).trace
@@ -821,6 +826,7 @@ def led_to(parent: Trace, child: Trace, changed: int) -> set[int]:
     return led
 
 
+@pytest.mark.timeout(300)
 @given(worlds())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_exactly_what_was_told_an_answer_that_is_no_more_is_asked_anew(world: World) -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
@@ -23,15 +23,17 @@ from hoptrail.errors import (
     RetrievalError,
     RunBusy,
 )
-from hoptrail.events import RunFinished, StepFinished, StepPlanned, StepStarted
+from hoptrail.events import StepFinished, StepPlanned, StepStarted
 from hoptrail.evidence import Evidence, Passage, Retrieval
 from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
 from hoptrail.nodes import Question
 from hoptrail.parts import Parts
+from hoptrail.request import PlanRequest, request_of
 from hoptrail.run import RUN_ID
 from hoptrail.testing import Asked, ScriptedChatModel, script
 from hoptrail.trace import Trace
+from tests.moments import FOR_EVER, LONG, passing_time, until_kept
 
 pytestmark = pytest.mark.anyio
 
@@ -71,15 +73,11 @@ async def run_graph(
     return output, journal.trace(run_id)
 
 
-async def events_of(
-    model: ScriptedChatModel, journal: Journal, **parts: Any
-) -> list[tuple[float, object]]:
-    """Run a question through the graph; give what it told, with the time it was told."""
-    parts = {"search": find} | parts
-    graph = build_graph(Parts(model=model, journal=journal, policy="scripted", **parts)).compile()
+def events_of(model: ScriptedChatModel, journal: Journal) -> AsyncIterator[object]:
+    """Run a question through the graph; give what it tells."""
+    parts = Parts(model=model, journal=journal, policy="scripted", search=find)
     given: Question = {"question": "Which river?"}
-    stream = graph.astream(given, named("r1"), stream_mode="custom")
-    return [(time.monotonic(), event) async for event in stream]
+    return build_graph(parts).compile().astream(given, named("r1"), stream_mode="custom")
 
 
 async def test_each_step_is_asked_once_with_the_answers_it_refers_to(journal: Journal) -> None:
@@ -119,7 +117,7 @@ async def test_independent_branches_never_wait_for_each_other(journal: Journal) 
         if asked.question == "after g?":
             the_last_was_asked.set()
         if asked.question == "slow?":
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(LONG):
                 await the_last_was_asked.wait()
 
     model = ScriptedChatModel(respond=script(plan, {**answers}), wait=wait)
@@ -128,11 +126,26 @@ async def test_independent_branches_never_wait_for_each_other(journal: Journal) 
     assert [step.status for step in trace.steps] == ["answered"] * 4
 
 
+class Dictating(ScriptedChatModel):
+    """Writes its plan on, after the first step, only when a step was asked."""
+
+    step_asked: asyncio.Event
+
+    async def _astream(
+        self, messages: list[Any], stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        is_plan = isinstance(request_of(messages), PlanRequest)
+        if not is_plan:
+            self.step_asked.set()
+        async for chunk in super()._astream(messages):
+            if is_plan and "#1" in str(chunk.text):
+                async with asyncio.timeout(LONG):
+                    await self.step_asked.wait()
+            yield chunk
+
+
 async def test_the_first_step_starts_while_the_plan_is_still_written(journal: Journal) -> None:
-    model = ScriptedChatModel(
-        respond=script(CHAIN, CHAIN_ANSWERS),
-        token_delay=0.02,
-    )
+    model = Dictating(respond=script(CHAIN, CHAIN_ANSWERS), step_asked=asyncio.Event())
     await run_graph(model, journal)
     plan_ended = model.asked("plan")[0].ended
     assert plan_ended is not None
@@ -140,19 +153,25 @@ async def test_the_first_step_starts_while_the_plan_is_still_written(journal: Jo
 
 
 async def test_events_come_while_the_run_goes(journal: Journal) -> None:
-    model = ScriptedChatModel(
-        respond=script(["a?", "b?"], {"a?": "1", "b?": "2"}),
-        delay=lambda asked: 0.3 if asked.question == "b?" else 0.0,
-    )
-    told = await events_of(model, journal)
-    finished = {e.step.id: at for at, e in told if isinstance(e, StepFinished)}
-    assert finished[2] - finished[1] > 0.2
-    kinds = [type(event).__name__ for _, event in told]
+    the_first_was_told = asyncio.Event()
+
+    async def wait(asked: Asked) -> None:
+        if asked.question == "b?":
+            async with asyncio.timeout(LONG):
+                await the_first_was_told.wait()
+
+    model = ScriptedChatModel(respond=script(["a?", "b?"], {"a?": "1", "b?": "2"}), wait=wait)
+    told = []
+    async for event in events_of(model, journal):
+        told.append(event)
+        if isinstance(event, StepFinished) and event.step.id == 1:
+            the_first_was_told.set()
+    assert [e.step.answer for e in told if isinstance(e, StepFinished)] == ["1", "2"]
+    kinds = [type(event).__name__ for event in told]
     assert kinds[0] == "RunStarted"
     assert kinds[-1] == "RunFinished"
-    assert isinstance(told[-1][1], RunFinished)
-    planned = [e.question for _, e in told if isinstance(e, StepPlanned)]
-    started = [e.asked for _, e in told if isinstance(e, StepStarted)]
+    planned = [e.question for e in told if isinstance(e, StepPlanned)]
+    started = [e.asked for e in told if isinstance(e, StepStarted)]
     assert planned == ["a?", "b?"] == sorted(started)
 
 
@@ -328,14 +347,23 @@ async def test_a_call_budget_is_never_exceeded_and_still_leaves_an_answer(
 
 
 @pytest.mark.promise("deadlines-hold")
-async def test_a_deadline_ends_the_run_with_what_is_known(journal: Journal) -> None:
-    model = ScriptedChatModel(
-        respond=script(["a?", "b?"], {"a?": "1", "b?": "2"}, "1 [1]"),
-        delay=lambda asked: 30.0 if asked.question == "b?" else 0.0,
-    )
-    began = time.monotonic()
-    output, trace = await run_graph(model, journal, budget=Budget(deadline=1.0))
-    assert time.monotonic() - began < 10
+async def test_a_deadline_ends_the_run_with_what_is_known(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_pass = passing_time(monkeypatch)
+
+    async def wait(asked: Asked) -> None:
+        if asked.question == "b?":
+            await until_kept(journal, "r1", "plan", "step")
+            let_pass(275)
+            await asyncio.sleep(FOR_EVER)
+
+    answers: dict[str, Any] = {"a?": "1", "b?": "2"}
+    model = ScriptedChatModel(respond=script(["a?", "b?"], answers, "1 [1]"), wait=wait)
+    time = asyncio.get_running_loop().time
+    began = time()
+    output, trace = await run_graph(model, journal, budget=Budget(deadline=300))
+    assert time() - began < 300
     assert output["stop_reason"] == "budget:deadline"
     assert trace.step(1).answer == "1"
     assert "deadline" in trace.step(2).error
@@ -366,13 +394,19 @@ async def test_a_finished_run_is_given_again_without_asking_anybody(journal: Jou
 
 
 async def test_a_cancelled_run_is_marked_interrupted_and_can_be_resumed(journal: Journal) -> None:
-    slow = ScriptedChatModel(
-        respond=script(CHAIN, CHAIN_ANSWERS),
-        delay=lambda asked: 30.0 if "born" in asked.question else 0.0,
-    )
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await run_graph(slow, journal)
+    under_way = asyncio.Event()
+
+    async def wait(asked: Asked) -> None:
+        if "born" in asked.question:
+            await until_kept(journal, "r1", "plan", "step")
+            under_way.set()
+            await asyncio.sleep(FOR_EVER)
+
+    slow = ScriptedChatModel(respond=script(CHAIN, CHAIN_ANSWERS), wait=wait)
+    async with asyncio.timeout(LONG), asyncio.TaskGroup() as group:
+        running = group.create_task(run_graph(slow, journal))
+        await under_way.wait()
+        running.cancel()
     assert journal.run("r1").status == "interrupted"
     model = ScriptedChatModel(respond=script("never", CHAIN_ANSWERS, "Vanaja"))
     await run_graph(model, journal)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -27,7 +26,8 @@ from hoptrail.errors import (
     RequestRefused,
 )
 from hoptrail.huggingface_client import Piece
-from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply, unit_vector
+from tests.in_step import cut_once_read, token_by_token
+from tests.providers import Fault, LoopbackProvider, Reply, unit_vector
 
 pytestmark = pytest.mark.anyio
 
@@ -47,11 +47,14 @@ def client(provider: LoopbackProvider) -> HuggingFaceClient:
     return HuggingFaceClient(settings_of(provider))
 
 
-async def gather(stream: AsyncGenerator[Piece, None], told: list[Piece]) -> list[Piece]:
+async def gather(
+    stream: AsyncGenerator[Piece, None], told: list[Piece], has_read: Callable[[], None]
+) -> list[Piece]:
     """Put the pieces into ``told``, where they stay when the stream breaks off."""
     async with aclosing(stream):
         async for piece in stream:
             told.append(piece)
+            has_read()
     return told
 
 
@@ -215,24 +218,32 @@ class TestChat:
 
 class TestStream:
     async def test_pieces_come_as_they_are_written_and_done_at_the_end(
-        self, client: HuggingFaceClient, provider: LoopbackProvider
+        self,
+        client: HuggingFaceClient,
+        provider: LoopbackProvider,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         provider.huggingface.answer(Reply("The Vltava does, ač pomalu.", token_delay=0.05))
-        told = await gather(client.stream_chat(TALK), [])
+        reader = token_by_token(monkeypatch)
+        told = await gather(client.stream_chat(TALK), [], reader.has_read)
         assert told[-1] == {"done": True}
         assert len(told) > 3
         assert "".join(str(piece["text"]) for piece in told[:-1]) == "The Vltava does, ač pomalu."
 
     @pytest.mark.parametrize("kind", ["stream_reset", "stream_close", "stream_end", "error_event"])
     async def test_a_stream_that_is_cut_raises_and_is_never_done(
-        self, client: HuggingFaceClient, provider: LoopbackProvider, kind: str
+        self,
+        client: HuggingFaceClient,
+        provider: LoopbackProvider,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: str,
     ) -> None:
         """Nor is it asked again: the text is with the reader already."""
-        provider.huggingface.answer(Reply("one two three four five", token_delay=0.02))
+        provider.huggingface.answer("one two three four five")
         provider.huggingface.fault = Fault(kind, after=2)
-        told: list[Piece] = []
+        reader, told = cut_once_read(monkeypatch, kind), list[Piece]()
         with pytest.raises((BackendUnavailable, InvalidResponse)):
-            await gather(client.stream_chat(TALK), told)
+            await gather(client.stream_chat(TALK), told, reader.has_read)
         assert "".join(str(piece["text"]) for piece in told).startswith("one")
         assert {"done": True} not in told
         assert len(provider.huggingface.chats) == 1
@@ -258,10 +269,14 @@ class TestStream:
     async def test_cancelling_who_waits_ends_the_call(
         self, client: HuggingFaceClient, provider: LoopbackProvider
     ) -> None:
-        provider.huggingface.answer(Reply("late", delay=30))
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await client.chat(TALK)
+        provider.huggingface.answer(Reply("late", delay=3600))
+        asking = asyncio.ensure_future(client.chat(TALK))
+        async with asyncio.timeout(30):
+            while not provider.huggingface.chats:  # noqa: ASYNC110 # its loop is another
+                await asyncio.sleep(0.005)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
         await asyncio.to_thread(provider.settle)
         assert provider.huggingface.chats[0].cancelled
 
@@ -393,17 +408,22 @@ class TestLoops:
         assert provider.huggingface.chats[0].cancelled
 
     async def test_many_chats_at_once_do_not_wait_for_each_other(
-        self, client: HuggingFaceClient, provider: LoopbackProvider
+        self,
+        client: HuggingFaceClient,
+        provider: LoopbackProvider,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def respond(request: ChatRequest) -> Reply:
-            return Reply(request.question, delay=0.5)
+        """Nobody is answered before all have asked: one after another they would never end."""
 
-        provider.huggingface.answer(respond)
-        started = time.monotonic()
-        async with asyncio.TaskGroup() as group:
+        async def until_all_ask(_: float) -> None:
+            while provider.huggingface.peak < 20:  # noqa: ASYNC110 # that is a number
+                await asyncio.sleep(0.005)
+
+        monkeypatch.setattr("tests.providers.huggingface.pause", until_all_ask)
+        provider.huggingface.answer(lambda request: request.question)
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             asked = [group.create_task(client.chat(f"number {each}")) for each in range(20)]
         assert [task.result().text for task in asked] == [f"number {each}" for each in range(20)]
-        assert time.monotonic() - started < 5
 
     async def test_closing_forgets_what_was_held_ready(
         self, client: HuggingFaceClient, provider: LoopbackProvider

@@ -208,9 +208,9 @@ def test_a_question_about_oneself_is_never_kept(text: str) -> None:
     "part", ["please ", "remember that ", "forget ", "I ", "my ", "also always ", "a's ", "\n", "."]
 )
 def test_long_texts_are_read_at_once(part: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # others may have the processor, too
     for length in (LONGEST_REQUEST - 1, 1_000_000):
         text = (part * length)[:length]
         intent_of(text)
         said_of_oneself(text)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -37,6 +36,7 @@ from hoptrail.router import RoutedChatModel
 from hoptrail.testing import Asked, FakeClock, Reply, ScriptedBackend, ScriptedChatModel, script
 from hoptrail.testing import step_reply as found
 from hoptrail.trace import Trace, trace_schema
+from tests.moments import FOR_EVER, LONG, passing_time
 from tests.providers import ChatRequest, Fault, LoopbackProvider
 from tests.test_graph import CHAIN, CHAIN_ANSWERS, find, named
 
@@ -266,17 +266,22 @@ async def test_what_is_left_of_the_budget_is_kept_for_the_answer(journal: Journa
 
 
 @pytest.mark.parametrize("slow", ["next", "step"])
-async def test_a_deadline_ends_the_run_with_what_is_known(journal: Journal, slow: str) -> None:
+async def test_a_deadline_ends_the_run_with_what_is_known(
+    journal: Journal, slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_pass = passing_time(monkeypatch)
     model = chooser(["a?"], ["b?"], answers={"a?": "1", "b?": "2"}, synthesis="1 [1]")
 
-    def delay(asked: Asked) -> float:
-        second = len(model.asked(slow)) == 2 and asked.request and asked.request.kind == slow
-        return 30.0 if second else 0.0
+    async def wait(asked: Asked) -> None:
+        if len(model.asked(slow)) == 2 and asked.request and asked.request.kind == slow:
+            let_pass(275)
+            await asyncio.sleep(FOR_EVER)
 
-    model.delay = delay
-    began = time.monotonic()
-    output, _ = await run_graph(model, journal, budget=Budget(deadline=1.5))
-    assert time.monotonic() - began < 15
+    model.wait = wait
+    time = asyncio.get_running_loop().time
+    began = time()
+    output, _ = await run_graph(model, journal, budget=Budget(deadline=300))
+    assert time() - began < 300
     assert output["stop_reason"] == "budget:deadline"
     assert output["short_answer"] == "1"
 
@@ -318,10 +323,10 @@ async def interrupted(graph_over: Callable[[Any], Any], config: Any, call: int) 
     async def wait(_asked: Asked) -> None:
         if len(model.calls) == call + 1:
             under_way.set()
-            await asyncio.sleep(60)
+            await asyncio.sleep(FOR_EVER)
 
     model = ScriptedChatModel(respond=script(CHAIN, CHAIN_ANSWERS, "Vanaja [3]"), wait=wait)
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LONG), asyncio.TaskGroup() as group:
         running = group.create_task(graph_over(model).ainvoke(GIVEN, config))
         await under_way.wait()
         running.cancel()

@@ -353,14 +353,17 @@ class TestSecrets:
 class TestWhoOnlyLooks:
     """Whoever lists runs asks of each whether its process lives; nobody may lose a run to that."""
 
-    def test_a_run_that_is_looked_at_can_be_taken_up(self, journal: Journal) -> None:
+    def test_a_run_that_is_looked_at_can_be_taken_up(
+        self, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hoptrail.journal._TAKING_SECONDS", 30.0)  # who looks may be held up
         journal.admit("r1", "q", {}).release()
         looking = FileLock(journal.folder / "locks" / "r1.lock", thread_local=False)
         looking.acquire()
         with ThreadPoolExecutor(1) as pool:
             taken = pool.submit(journal.admit, "r1", "q", {})
             looking.release()
-            taken.result(20).release()
+            taken.result(40).release()
 
     def test_a_dead_run_is_not_noted_as_interrupted_once_it_was_taken_up_again(
         self, journal: Journal, monkeypatch: pytest.MonkeyPatch

@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,6 +20,7 @@ from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
 from tests.conftest import FOREIGN
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 COMMAND = Path(sys.executable).parent / "langgraph"
@@ -28,7 +29,7 @@ GRAPHS = ("multi_hop", "iterative")
 
 pytestmark = [
     pytest.mark.langgraph_dev,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         not COMMAND.exists(),
         reason='langgraph-cli is not installed: pip install "langgraph-cli[inmem]"',
@@ -44,9 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     served = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8"))
     served |= {"dependencies": ["./graphs"], "env": {}}
     (folder / "langgraph.json").write_text(json.dumps(served), encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)
     }
@@ -71,12 +70,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _when_up(address: str, log: Path) -> str:
-    for _ in range(120):
-        try:
+    until = time.monotonic() + 150
+    while time.monotonic() < until:
+        with suppress(httpx.TransportError):
             if httpx.get(f"{address}/ok").is_success:
                 return address
-        except httpx.TransportError:
-            time.sleep(0.5)
+        time.sleep(0.5)
     raise AssertionError(log.read_text(encoding="utf-8"))
 
 
@@ -180,7 +179,7 @@ def test_the_example_asks_a_started_server(server: str) -> None:
         [sys.executable, "-W", "error", str(ROOT / "examples" / "remote_graph.py"), server],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

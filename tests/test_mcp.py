@@ -35,7 +35,7 @@ from tests import two_hops
 from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply
 from tests.serving import served
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 LEGACY = "2025-06-18"
 STREAMS = {"Accept": "application/json, text/event-stream"}
@@ -94,17 +94,16 @@ def a_trail(provider: LoopbackProvider, docs: Path | None) -> Iterator[Hoptrail]
     trail.close()
 
 
-def until(happened: Callable[[], bool], seconds: float = 20.0) -> float:
-    """Wait for something; gives the seconds it took."""
+def until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something; a process may take long to start where the machine is busy."""
     begun = time.monotonic()
     while not happened():
         assert time.monotonic() < begun + seconds, "it did not happen"
         time.sleep(0.01)
-    return time.monotonic() - begun
 
 
-async def until_soon(happened: Callable[[], bool], seconds: float = 20.0) -> float:
-    return await asyncio.to_thread(until, happened, seconds)
+async def until_soon(happened: Callable[[], bool]) -> None:
+    await asyncio.to_thread(until, happened)
 
 
 def text_of(result: CallToolResult) -> str:
@@ -218,11 +217,11 @@ async def test_what_fails_is_an_error_with_its_cause_and_the_way_out(
 
 
 def slow(provider: LoopbackProvider) -> None:
-    """Let the second step take its time."""
+    """Let the second step take for ever."""
 
     def respond(request: ChatRequest) -> Reply:
         if two_hops.kind_of(request) == "Where was Franz Kafka born?":
-            return Reply(step_reply("Prague"), delay=30)
+            return Reply(step_reply("Prague"), delay=3600)
         return two_hops.respond(request)
 
     provider.ollama.respond = respond
@@ -234,10 +233,10 @@ def in_the_second_step(provider: LoopbackProvider) -> bool:
 
 async def check_interrupted(journal: Journal, provider: LoopbackProvider) -> None:
     """The call is cancelled, the run is let go, and whoever goes on pays nothing twice."""
-    assert await until_soon(lambda: not provider.in_flight) < 1
-    assert await until_soon(lambda: journal.runs()[0].status == "interrupted") < 1
+    await until_soon(lambda: not provider.in_flight)
+    await until_soon(lambda: journal.runs()[0].status == "interrupted")
     run = journal.runs()[0]
-    await until_soon(lambda: not journal.alive(run.run_id), 1)
+    await until_soon(lambda: not journal.alive(run.run_id))
     provider.ollama.respond = two_hops.respond
     done = len(provider.ollama.chats)
     settings = load_settings(ollama_host=provider.ollama_url, backends="ollama", embedders="hash")
@@ -318,7 +317,7 @@ class Process:
 
     def end(self) -> tuple[int, str, str]:
         """Close stdin; gives the exit code and what else was written."""
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out.decode(), err.decode()
 
 
@@ -361,7 +360,7 @@ async def test_the_end_of_the_server_interrupts_its_runs(
     await asyncio.to_thread(ask_slowly, process, provider)
     if end != "stdin":
         process.process.send_signal(end)
-        assert await asyncio.to_thread(process.process.wait, 10) == code
+        assert await asyncio.to_thread(process.process.wait, 60) == code
     returncode, _out, err = await asyncio.to_thread(process.end)
     assert returncode == code
     assert "Traceback" not in err, err
@@ -406,7 +405,7 @@ async def test_an_http_client_that_leaves_takes_its_run_with_it(
     slow(provider)
     with served(provider, docs=docs) as server:
         url = f"{server.url}/mcp"
-        async with httpx.AsyncClient(headers=STREAMS) as client:
+        async with httpx.AsyncClient(headers=STREAMS, timeout=60) as client:
             post = await (modern if era == "modern" else legacy)(client, url)
             async with asyncio.TaskGroup() as group:
                 call = group.create_task(post())
@@ -427,13 +426,13 @@ async def modern(client: httpx.AsyncClient, url: str) -> Callable[[], Any]:
         "Mcp-Method": "tools/call",
         "Mcp-Name": "ask",
     }
-    return lambda: client.post(url, json=frame, headers=headers, timeout=30)
+    return lambda: client.post(url, json=frame, headers=headers)
 
 
 async def legacy(client: httpx.AsyncClient, url: str) -> Callable[[], Any]:
     headers = await legacy_session(client, url)
     frame = request(1, "tools/call", name="ask", arguments=ASK)
-    return lambda: client.post(url, json=frame, headers=headers, timeout=30)
+    return lambda: client.post(url, json=frame, headers=headers)
 
 
 async def legacy_session(
@@ -595,7 +594,7 @@ async def test_bodies_that_are_wrong_do_not_stop_the_server_on_http(
     two_hops.serve(provider)
     with served(provider, docs=docs) as server:
         url = f"{server.url}/mcp"
-        async with httpx.AsyncClient(headers=STREAMS, timeout=20) as client:
+        async with httpx.AsyncClient(headers=STREAMS, timeout=60) as client:
             headers = await legacy_session(client, url)
             eras: tuple[dict[str, str], ...] = (headers, {"MCP-Protocol-Version": "2026-07-28"}, {})
             for number, body in zip(range(400), mutated(2), strict=False):
@@ -618,7 +617,7 @@ async def test_whom_the_server_lets_in_mcp_lets_in(provider: LoopbackProvider, d
     ping = request(1, "ping")
     with served(provider, docs=docs, **flags) as server:
         url = f"{server.url}/mcp"
-        async with httpx.AsyncClient(headers=STREAMS) as client:
+        async with httpx.AsyncClient(headers=STREAMS, timeout=60) as client:
 
             async def status(headers: dict[str, str]) -> int:
                 return (await client.post(url, json=ping, headers=headers)).status_code

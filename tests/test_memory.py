@@ -494,6 +494,7 @@ class TestSqlite:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
+    @pytest.mark.timeout(300)
     def test_processes_at_once_lose_nothing_and_what_is_said_is_committed(
         self, tmp_path: Path
     ) -> None:
@@ -504,7 +505,7 @@ class TestSqlite:
             for name in names
         ]
         # Each ends without closing anything, as if it were killed.
-        assert [process.wait(50) for process in running] == [9, 9, 9]
+        assert [process.wait(90) for process in running] == [9, 9, 9]
         store = sqlite_store(path)
         memory = Memory(store, chain())
         facts = asyncio.run(memory.facts())

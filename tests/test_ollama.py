@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.outputs import ChatGenerationChunk
 
 from hoptrail.backend import CallLimits, CallOptions, Sampling
 from hoptrail.errors import (
@@ -20,6 +21,7 @@ from hoptrail.errors import (
     SettingsError,
 )
 from hoptrail.providers.ollama import OllamaBackend, normal_name
+from tests.in_step import token_by_token
 from tests.providers import Fault, LoopbackProvider, Reply
 
 pytestmark = pytest.mark.anyio
@@ -59,11 +61,14 @@ class TestAnswers:
         assert message.usage_metadata["output_tokens"] == 2
 
     async def test_a_stream_comes_in_pieces_and_ends_with_its_proof(
-        self, provider: LoopbackProvider
+        self, provider: LoopbackProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Text first, then one empty chunk with model and usage."""
         provider.ollama.answer(Reply("one two three", token_delay=0.01))
-        chunks = [chunk async for chunk in backend(provider).stream(ASKED, PLAIN)]
+        reader, chunks = token_by_token(monkeypatch), list[ChatGenerationChunk]()
+        async for chunk in backend(provider).stream(ASKED, PLAIN):
+            chunks.append(chunk)
+            reader.has_read()
         texts = [str(chunk.message.text) for chunk in chunks]
         assert "".join(texts) == "one two three"
         assert len(texts) >= 4

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import socket
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -140,6 +141,7 @@ def append_many(path: Path, mark: str) -> None:
         append_line(path, json.dumps({"mark": mark, "number": number, "long": mark * 100_000}))
 
 
+@pytest.mark.timeout(300)
 def test_lines_of_two_processes_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
     context = multiprocessing.get_context("spawn")
@@ -147,7 +149,7 @@ def test_lines_of_two_processes_stay_whole(tmp_path: Path) -> None:
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(50)
+        writer.join(120)
         assert writer.exitcode == 0
     read = [json.loads(line) for line in path.read_text().splitlines()]
     for mark in "ab":
@@ -210,14 +212,21 @@ def test_a_collector_that_refuses_is_named_with_its_answer(
     assert not caplog.records
 
 
-def test_where_nobody_listens_is_said_at_once() -> None:
+def test_where_nobody_listens_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[object] = []
+    connect = socket.socket.connect
+
+    def noted(sock: socket.socket, address: Any) -> None:
+        tries.append(address)
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", noted)
     sender = Sender(SpanWay(traces_address(REFUSED)))
-    started = time.monotonic()
     with pytest.raises(ExportFailed, match="refused") as caught:
         sender.send(sample_trace())
     sender.close()
-    # Four attempts would be made over seven seconds and more.
-    assert time.monotonic() - started < 5
+    # The exporter tries again at once, and three times more over seven seconds: not here.
+    assert 1 <= len(tries) <= 2
     assert "HTTPConnection" not in str(caught.value), "the cause, not what it is wrapped in"
 
 

@@ -52,6 +52,7 @@ def check_outlets(answer: Answer) -> None:
     assert "![" not in content.content
 
 
+@pytest.mark.timeout(300)
 async def test_an_answer_is_text_in_a_terminal_a_notebook_a_stream_and_a_chat(
     tmp_path: Path,
 ) -> None:
@@ -65,6 +66,7 @@ async def test_an_answer_is_text_in_a_terminal_a_notebook_a_stream_and_a_chat(
     assert shown > 60
 
 
+@pytest.mark.timeout(300)
 async def test_the_backends_asked_and_what_they_are_asked_for_stay_the_same(
     tmp_path: Path, provider: LoopbackProvider
 ) -> None:

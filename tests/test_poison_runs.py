@@ -165,6 +165,7 @@ async def test_plan_tools_backend_files_and_network_are_those_of_clean_passages(
     assert obeyed > len(passages) * 0.7 if position == "fact" else obeyed == len(passages)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("graph", ["iterative", "chat"])
 async def test_where_a_plan_grows_from_answers_its_size_and_its_tools_do_not(
     trail: Poisoned, graph: Graph

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from hoptrail.graph import build_graph
 from hoptrail.journal import Journal
 from hoptrail.parts import Parts
 from hoptrail.testing import ScriptedChatModel, script
+from tests.ports import free_port
 from tests.shell import Output, Shell
 
 ROOT = Path(__file__).parent.parent
@@ -142,13 +142,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     shell = Shell(folder, scratch, environment)
     yield Reader(shell, str(free_port()))
     shell.close()
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-    return port
 
 
 def pattern_of(expected: str) -> re.Pattern[str]:

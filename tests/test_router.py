@@ -5,17 +5,19 @@ import copy
 import gc
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from pydantic import BaseModel
 
-from hoptrail.backend import Backend, CallLimits
+from hoptrail.backend import Backend, CallLimits, CallOptions
 from hoptrail.connections import aclose_all
 from hoptrail.errors import (
     AllBackendsFailed,
@@ -36,6 +38,7 @@ from hoptrail.standing import Standing
 from hoptrail.testing import FakeClock, Reply, ScriptedBackend
 from tests.providers import Fault, LoopbackProvider
 from tests.providers import Reply as Served
+from tests.virtual_time import run_virtually
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +58,20 @@ def one(*replies: str | BackendError | Reply, **fields: Any) -> ScriptedBackend:
 
 def two(*replies: str | BackendError | Reply, **fields: Any) -> ScriptedBackend:
     return ScriptedBackend("two", replies or ("from two",), **fields)
+
+
+class Held(ScriptedBackend):
+    """A backend whose answers wait for ``gate``; its failures come at once."""
+
+    gate: asyncio.Event
+
+    async def stream(
+        self, messages: Sequence[BaseMessage], options: CallOptions
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        async with aclosing(super().stream(messages, options)) as chunks:
+            async for chunk in chunks:
+                await self.gate.wait()
+                yield chunk
 
 
 def told(message: AIMessage) -> dict[str, Any]:
@@ -303,11 +320,12 @@ class TestBench:
 
     async def test_a_deadline_too_short_for_an_answer_blames_nobody(self) -> None:
         """Five impatient callers do not bench a backend for the patient ones."""
-        backend = one(delay=0.2)
+        backend = one(delay=3600)
         model = RoutedChatModel([backend])
         for _ in range(6):
             with pytest.raises(AllBackendsFailed):
                 await model.ainvoke("Q", deadline=0.02)
+        backend.delay = 0.0
         assert (await model.ainvoke("Q")).text.strip() == "from one"
 
     async def test_a_short_wait_is_waited_when_nobody_else_is_up(self) -> None:
@@ -371,13 +389,19 @@ class TestBench:
     async def test_a_broken_backend_gets_one_trial_whatever_the_crowd(self) -> None:
         """Of a hundred callers at once exactly one tries it; the others are answered."""
         clock = FakeClock()
-        first = one(*[down()] * 5, Reply("from one", token_delay=0.5))
+        first = Held("one", [*[down()] * 5, "from one"])
+        first.gate = asyncio.Event()
         model = routed(first, two(), clock=clock)
         while len(first.calls) < 5:
             await model.ainvoke("Q")
         assert "benched" in told(await model.ainvoke("Q"))["reason"]
         clock.advance(31)
-        messages = await asyncio.gather(*(model.ainvoke("Q") for _ in range(100)))
+        asking = [asyncio.ensure_future(model.ainvoke("Q")) for _ in range(100)]
+        async with asyncio.timeout(30):  # the trial is out until all others have their answer
+            for _, answer in zip(range(99), asyncio.as_completed(asking), strict=False):
+                await answer
+        first.gate.set()
+        messages = await asyncio.gather(*asking)
         assert len(first.calls) == 6
         names = [told(message)["backend"] for message in messages]
         assert (names.count("one"), names.count("two")) == (1, 99)
@@ -386,15 +410,18 @@ class TestBench:
     async def test_a_cancelled_trial_makes_room_and_cancellation_counts_for_nothing(self) -> None:
         """Whoever gives up tells nothing of the backend."""
         clock = FakeClock()
-        hanging = Reply("late", token_delay=60)
+        hanging = Reply("late", token_delay=3600)
         first = one(*[down()] * 5, hanging, "from one")
         model = routed(first, two(), clock=clock)
         while len(first.calls) < 5:
             await model.ainvoke("Q")
         clock.advance(31)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await model.ainvoke("Q")
+        trial = asyncio.ensure_future(model.ainvoke("Q"))
+        while len(first.calls) < 6:  # noqa: ASYNC110 # nothing tells of a call that began
+            await asyncio.sleep(0)
+        trial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trial
         assert first.calls[-1].ended == "CancelledError"
         assert told(await model.ainvoke("Q"))["backend"] == "one"
 
@@ -406,6 +433,9 @@ class TestBench:
             stream = model.astream("Q")
             await anext(stream)
             await stream.aclose()  # type: ignore[attr-defined]  # LangChain types it too narrowly
+        async with asyncio.timeout(30):  # it leaves the closing of its inner stream to the loop
+            while not all(call.ended for call in backend.calls):  # noqa: ASYNC110 # nothing tells
+                await asyncio.sleep(0)
         assert [each.state for each in await model.availability()] == ["up"]
         assert {call.ended for call in backend.calls} == {"GeneratorExit"}
 
@@ -418,20 +448,29 @@ class TestLimits:
             ({"replies": (Reply("a b", token_delay=1),)}, "between two tokens"),
         ],
     )
-    async def test_silence_ends_an_attempt(self, fields: dict[str, Any], words: str) -> None:
+    def test_silence_ends_an_attempt(self, fields: dict[str, Any], words: str) -> None:
         """Waiting for the first token, or for the next one, has an end."""
-        limits = CallLimits(first_token=0.1 if "delay" in fields else 30, idle=0.1)
-        silent = ScriptedBackend("one", limits=limits, **fields)
-        message = await RoutedChatModel([silent, two()]).ainvoke("Q")
+
+        async def main() -> AIMessage:
+            limits = CallLimits(first_token=0.1 if "delay" in fields else 30, idle=0.1)
+            silent = ScriptedBackend("one", limits=limits, **fields)
+            model = RoutedChatModel([silent, two()], clock=asyncio.get_running_loop().time)
+            return await model.ainvoke("Q")
+
+        message = run_virtually(main())
         assert told(message)["backend"] == "two"
         assert words in told(message)["attempts"][0]["detail"]
 
-    async def test_a_deadline_ends_the_call(self) -> None:
+    def test_a_deadline_ends_the_call(self) -> None:
         """Nothing goes on after it."""
-        started = asyncio.get_running_loop().time()
-        with pytest.raises(AllBackendsFailed):
-            await RoutedChatModel([one(delay=30)]).ainvoke("Q", deadline=0.1)
-        assert asyncio.get_running_loop().time() - started < 1
+
+        async def main() -> float:
+            loop = asyncio.get_running_loop()
+            with pytest.raises(AllBackendsFailed):
+                await RoutedChatModel([one(delay=30)], clock=loop.time).ainvoke("Q", deadline=0.1)
+            return loop.time()
+
+        assert run_virtually(main()) == pytest.approx(0.1)
 
     async def test_comments_are_no_tokens(self, provider: LoopbackProvider) -> None:
         """A server that only keeps the connection alive is silent."""
@@ -588,14 +627,14 @@ class TestRealClients:
             stream = model.astream("Q")
             await anext(stream)
             await stream.aclose()  # type: ignore[attr-defined]  # LangChain types it too narrowly
-            await asyncio.sleep(
-                0.05
-            )  # LangChain leaves the closing of its inner stream to the loop
+            async with asyncio.timeout(30):  # LangChain leaves its inner stream to the loop
+                while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 # nothing tells of their end
+                    await asyncio.sleep(0.005)
             return len(asyncio.all_tasks())
 
         assert asyncio.run(use()) == 1
         gc.collect()
-        ends = time.monotonic() + 2  # the server notices a moment later
+        ends = time.monotonic() + 30  # the server notices a moment later
         while provider.huggingface.connections and time.monotonic() < ends:
             time.sleep(0.005)
         assert provider.huggingface.connections == 0

@@ -4,8 +4,9 @@ import asyncio
 import gc
 import json
 import sqlite3
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from hoptrail.parts import Parts
 from hoptrail.run import RUN_ID
 from hoptrail.testing import Asked, ScriptedChatModel, script, step_reply
 from hoptrail.trace import Trace
+from tests.moments import FOR_EVER, LONG, passing_time, until_kept
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +88,7 @@ async def test_a_checkpoint_before_any_node_is_enough_to_go_on(journal: Journal,
         if not (await graph.aget_state(config)).next:
             break
         # Nobody ended the run: its lock goes with whoever held it, a thread for a moment.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONG):
             while journal.alive("r2"):
                 gc.collect()
                 await asyncio.sleep(0.01)
@@ -156,13 +158,19 @@ async def test_a_run_left_at_any_event_is_interrupted_and_let_go(
 
 
 async def test_a_second_run_of_the_same_id_leaves_the_first_alone() -> None:
-    model = ScriptedChatModel(respond=script(["a?"], {"a?": "1"}), delay=lambda _asked: 0.3)
-    trail = trail_over(model)
-    async with asyncio.TaskGroup() as group:
+    asked, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(_asked: Asked) -> None:
+        asked.set()
+        await goes_on.wait()
+
+    trail = trail_over(ScriptedChatModel(respond=script(["a?"], {"a?": "1"}), wait=wait))
+    async with asyncio.timeout(LONG), asyncio.TaskGroup() as group:
         first = group.create_task(trail.aask("Which river?", run_id="r1"))
-        await asyncio.sleep(0.1)
+        await asked.wait()
         with pytest.raises(HoptrailError, match="worked on"):
             await trail.aask("Which river?", run_id="r1")
+        goes_on.set()
     assert first.result().short == "1"
     trail.close()
 
@@ -172,7 +180,7 @@ async def test_cancelled_again_while_it_ends_a_run_still_ends(journal: Journal) 
 
     async def wait(_asked: Asked) -> None:
         asked.set()
-        await asyncio.sleep(30)
+        await asyncio.sleep(FOR_EVER)
 
     model = ScriptedChatModel(respond=script(), wait=wait)
     async with asyncio.TaskGroup() as group:
@@ -193,13 +201,15 @@ async def test_an_answer_that_is_paid_for_is_kept_though_the_run_is_cancelled(
 ) -> None:
     parts = parts_of(ScriptedChatModel(respond=script()), journal)
     run = await open_run(parts, "r1", "q", lambda _event: None)
+    others_turn = threading.Event()
     async with asyncio.TaskGroup() as group:
-        busy = group.create_task(journal.off_loop(time.sleep, 0.2))
+        group.create_task(journal.off_loop(others_turn.wait, LONG))
         await asyncio.sleep(0.05)
         keeping = group.create_task(run.keep("step:1", "paid"))
         await asyncio.sleep(0.05)
         keeping.cancel()
-        await busy
+        others_turn.set()
+    assert keeping.cancelled()
     assert await journal.off_loop(journal.entries, "r1") == {"step:1": "paid"}
     await run.pause()
 
@@ -230,27 +240,42 @@ async def test_a_run_id_stays_with_its_question(journal: Journal) -> None:
 # The deadline holds for everything a run waits for
 
 
-async def test_a_search_that_never_ends_ends_at_the_deadline(journal: Journal) -> None:
+async def test_a_search_that_never_ends_ends_at_the_deadline(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_pass = passing_time(monkeypatch)
+
     async def stuck(question: str, k: int) -> Retrieval:
         if question == "b?":
-            await asyncio.sleep(60)
+            await until_kept(journal, "r1", "plan", "step")
+            let_pass(275)
+            await asyncio.sleep(FOR_EVER)
         return await find(question, k)
 
     model = ScriptedChatModel(respond=script(["a?", "b?"], {"a?": "1"}, "1 [1]"))
-    began = time.monotonic()
-    output, trace = await run_graph(model, journal, search=stuck, budget=Budget(deadline=1.0))
-    assert time.monotonic() - began < 10
+    now = asyncio.get_running_loop().time
+    began = now()
+    output, trace = await run_graph(model, journal, search=stuck, budget=Budget(deadline=300))
+    assert now() - began < 300
     assert output["stop_reason"] == "budget:deadline"
     assert trace.step(1).answer == "1"
     assert "deadline" in trace.step(2).error
 
 
-async def test_a_call_that_waited_past_the_deadline_is_not_made(journal: Journal) -> None:
-    model = ScriptedChatModel(
-        respond=script(["a?", "b?"], {"a?": "1", "b?": "2"}, "1 [1]"),
-        delay=lambda asked: 30.0 if asked.question in ("a?", "b?") else 0.0,
-    )
-    _, trace = await run_graph(model, journal, concurrency=1, budget=Budget(deadline=1.0))
+async def test_a_call_that_waited_past_the_deadline_is_not_made(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_pass = passing_time(monkeypatch)
+
+    async def wait(asked: Asked) -> None:
+        if asked.question in ("a?", "b?"):
+            await until_kept(journal, "r1", "plan")
+            let_pass(275)
+            await asyncio.sleep(FOR_EVER)
+
+    answers: dict[str, Any] = {"a?": "1", "b?": "2"}
+    model = ScriptedChatModel(respond=script(["a?", "b?"], answers, "1 [1]"), wait=wait)
+    _, trace = await run_graph(model, journal, concurrency=1, budget=Budget(deadline=300))
     assert len(model.asked("step")) == 1
     assert [len(step.calls) for step in trace.steps] == [1, 0]
 
@@ -288,7 +313,7 @@ class BreaksOff(ScriptedChatModel):
     """Its first plan breaks off after ``before`` was written; then it starts anew."""
 
     before: str = ""
-    pause: float = 0.0
+    pause: Callable[[], Awaitable[object]] | None = None
 
     async def _astream(
         self, messages: list[Any], stop: Any = None, run_manager: Any = None, **kwargs: Any
@@ -298,7 +323,8 @@ class BreaksOff(ScriptedChatModel):
         async for chunk in chunks:
             if first and self.calls[-1].request and self.calls[-1].request.kind == "plan":
                 yield ChatGenerationChunk(message=AIMessageChunk(content=self.before))
-                await asyncio.sleep(self.pause)
+                if self.pause is not None:
+                    await self.pause()
                 told = {"attempt_restarted": {"from": "x", "to": "y", "why": "cut"}}
                 yield ChatGenerationChunk(
                     message=AIMessageChunk(content="", response_metadata=told)
@@ -307,15 +333,15 @@ class BreaksOff(ScriptedChatModel):
             yield chunk
 
 
-@pytest.mark.parametrize("pause", [0.0, 0.2])
+@pytest.mark.parametrize("ended", [False, True])
 async def test_a_plan_written_anew_leaves_no_void_step_behind(
-    journal: Journal, pause: float
+    journal: Journal, ended: bool
 ) -> None:
-    answers = {"void?": "v", "same?": "s", "next s?": "n"}
+    answers = {"void?": "v", "same?": "s", "never v?": "w", "next s?": "n"}
     model = BreaksOff(
         respond=script(["same?", "next #1?"], {**answers}, "n [1]"),
         before='{"steps": ["same?", "void?", "never #2?",',
-        pause=pause,
+        pause=(lambda: until_kept(journal, "r1", *["step"] * 3)) if ended else None,
     )
     output, trace = await run_graph(model, journal)
     assert output["short_answer"] == "n"
@@ -323,7 +349,7 @@ async def test_a_plan_written_anew_leaves_no_void_step_behind(
     # Each call that was paid is in the trace, and counted, once.
     begun = len(model.calls)
     assert trace.usage.llm_calls == begun == len(list(trace.calls()))
-    if pause:
+    if ended:
         assert [asked.question for asked in model.asked("step")].count("same?") == 1
         assert not trace.step(1).calls[0].from_journal
 

@@ -5,11 +5,13 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
@@ -19,17 +21,29 @@ from tests import two_hops
 from tests.providers import ChatRequest, LoopbackProvider, Reply
 from tests.raw import connected, post
 
+pytestmark = pytest.mark.timeout(240)
+
 ASK = "/reasoning/multi-hop"
 BODY = {"question": two_hops.QUESTION, "run_id": "mine"}
+PATIENT = """
+from hoptrail.cli import main
+from hoptrail.server import launch
+
+launch.DRAIN_SECONDS = 3600.0
+main()
+"""
+TIMEOUT = 60.0
+"""How long a process of its own may take for anything, on a machine with much else to do."""
 
 
 @contextmanager
 def serving(
-    provider: LoopbackProvider, *arguments: str, **variables: str
+    provider: LoopbackProvider, *arguments: str, patient: bool = False, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start a server; give its process and its address."""
+    """Start a server; give its process and its address. A patient one drains for ever."""
+    command = ["serve", "--port", "0", *arguments]
     process = subprocess.Popen(
-        two_hops.command("serve", "--port", "0", *arguments),
+        [sys.executable, "-c", PATIENT, *command] if patient else two_hops.command(*command),
         env={**two_hops.process_environment(provider), **variables},
         stderr=subprocess.PIPE,
         text=True,
@@ -56,10 +70,12 @@ def test_it_says_where_it_listens_and_what_is_up(
         assert "ollama:qwen3:8b: up" in process.stderr.readline()
         told = iter(process.stderr.readline, "")
         assert next(line for line in told if "documents:" in line) == f"  documents: {docs}\n"
-        assert httpx.get(f"{url}/healthz").status_code == 200
-        assert httpx.post(f"{url}{ASK}", json=BODY, timeout=20).json()["short_answer"] == "Prague"
+        assert httpx.get(f"{url}/healthz", timeout=TIMEOUT).status_code == 200
+        assert (
+            httpx.post(f"{url}{ASK}", json=BODY, timeout=TIMEOUT).json()["short_answer"] == "Prague"
+        )
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
@@ -74,18 +90,18 @@ def test_an_address_of_others_needs_a_token(host: str) -> None:
 def test_with_a_token_it_may_be_reached_by_others(provider: LoopbackProvider) -> None:
     with serving(provider, "--host", "0.0.0.0", HOPTRAIL_API_TOKEN="secret") as (_, url):
         url = url.replace("0.0.0.0", "127.0.0.1")
-        assert httpx.get(f"{url}/runs").status_code == 401
+        assert httpx.get(f"{url}/runs", timeout=TIMEOUT).status_code == 401
         headers = {"Authorization": "Bearer secret"}
-        assert httpx.get(f"{url}/runs", headers=headers).status_code == 200
+        assert httpx.get(f"{url}/runs", headers=headers, timeout=TIMEOUT).status_code == 200
         named = {**headers, "Host": "rebound.example"}
-        assert httpx.get(f"{url}/runs", headers=named).status_code == 421
+        assert httpx.get(f"{url}/runs", headers=named, timeout=TIMEOUT).status_code == 421
 
 
 def test_names_and_origins_can_be_added(provider: LoopbackProvider) -> None:
     added = ("--allow-host", "trail.example", "--allow-origin", "https://app.example")
     with serving(provider, *added) as (_, url):
         headers = {"Host": "trail.example", "Origin": "https://app.example"}
-        assert httpx.get(f"{url}/healthz", headers=headers).status_code == 200
+        assert httpx.get(f"{url}/healthz", headers=headers, timeout=TIMEOUT).status_code == 200
 
 
 def test_a_port_in_use_is_said() -> None:
@@ -111,16 +127,27 @@ def test_documents_that_are_not_there_are_said(tmp_path: Path) -> None:
     assert "hoptrail ingest" in done.stderr
 
 
-def slow(provider: LoopbackProvider, seconds: float) -> None:
+def hold_up(provider: LoopbackProvider, go_on: Event) -> None:
+    """Let no call answer before the test says so."""
+
     def respond(request: ChatRequest) -> Reply:
-        return Reply(two_hops.respond(request).text, delay=seconds)
+        return Reply(two_hops.respond(request).text, hold=go_on.is_set)
 
     provider.ollama.respond = respond
 
 
 def wait_for_a_call(provider: LoopbackProvider) -> None:
-    until = time.monotonic() + 20
-    while not provider.in_flight:
+    wait_until(lambda: provider.in_flight > 0)
+
+
+def wait_until_it_stops(url: str) -> None:
+    """Wait until a server has noticed that it is to stop."""
+    wait_until(lambda: httpx.get(f"{url}/readyz", timeout=TIMEOUT).status_code == 503)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + TIMEOUT
+    while not true():
         assert time.monotonic() < until
         time.sleep(0.01)
 
@@ -129,20 +156,25 @@ def wait_for_a_call(provider: LoopbackProvider) -> None:
 def test_told_to_stop_it_lets_runs_end_and_takes_no_more(
     provider: LoopbackProvider, tmp_path: Path
 ) -> None:
+    go_on = Event()
     two_hops.serve(provider)
-    slow(provider, 0.7)
+    hold_up(provider, go_on)
     docs = two_hops.write_documents(tmp_path / "docs")
-    with serving(provider, "--docs", str(docs)) as (process, url), ThreadPoolExecutor() as pool:
-        asked = pool.submit(httpx.post, f"{url}{ASK}", json=BODY, timeout=30)
+    with (
+        serving(provider, "--docs", str(docs), patient=True) as (process, url),
+        ThreadPoolExecutor() as pool,
+    ):
+        asked = pool.submit(httpx.post, f"{url}{ASK}", json=BODY, timeout=TIMEOUT)
         wait_for_a_call(provider)
+        assert httpx.get(f"{url}/readyz", timeout=TIMEOUT).status_code == 200
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        refused = httpx.post(f"{url}{ASK}", json={"question": "Who?"})
+        wait_until_it_stops(url)
+        refused = httpx.post(f"{url}{ASK}", json={"question": "Who?"}, timeout=TIMEOUT)
         assert refused.status_code == 503
         assert refused.json()["error"]["type"] == "shutting_down"
-        assert httpx.get(f"{url}/readyz").status_code == 503
-        assert asked.result(30).status_code == 200
-        assert process.wait(20) == 0
+        go_on.set()
+        assert asked.result(TIMEOUT).status_code == 200
+        assert process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.promise("signals-leave-runs-resumable")
@@ -150,18 +182,17 @@ def test_a_second_interrupt_ends_runs_at_once_and_they_can_be_resumed(
     provider: LoopbackProvider,
 ) -> None:
     two_hops.serve(provider)
-    slow(provider, 3600)
-    with serving(provider) as (process, url), ThreadPoolExecutor() as pool:
-        asked = pool.submit(httpx.post, f"{url}{ASK}", json=BODY, timeout=60)
+    hold_up(provider, Event())
+    with serving(provider, patient=True) as (process, url), ThreadPoolExecutor() as pool:
+        asked = pool.submit(httpx.post, f"{url}{ASK}", json=BODY, timeout=TIMEOUT)
         wait_for_a_call(provider)
+        assert httpx.get(f"{url}/readyz", timeout=TIMEOUT).status_code == 200
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        wait_until_it_stops(url)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        assert process.wait(20) == 130
-        assert time.monotonic() - started < 8
-        answer = asked.result(30)
+        assert process.wait(TIMEOUT) == 130
+        answer = asked.result(TIMEOUT)
         assert answer.status_code == 409
         assert answer.json()["error"]["type"] == "run_cancelled"
     journal = Journal(Path(os.environ["HOPTRAIL_HOME"]))
@@ -172,9 +203,9 @@ def test_a_second_interrupt_ends_runs_at_once_and_they_can_be_resumed(
 def test_requests_are_told_only_when_asked_for(provider: LoopbackProvider) -> None:
     for arguments in ((), ("--access-log",)):
         with serving(provider, *arguments) as (process, url):
-            httpx.get(f"{url}/healthz", headers={"Authorization": "Bearer canary"})
+            httpx.get(f"{url}/healthz", headers={"Authorization": "Bearer canary"}, timeout=TIMEOUT)
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(TIMEOUT)
             assert process.stderr is not None
             told = process.stderr.read()
             assert ("/healthz" in told) == bool(arguments)
@@ -185,30 +216,33 @@ def test_a_client_that_leaves_is_no_error_in_the_log(
     provider: LoopbackProvider, tmp_path: Path
 ) -> None:
     two_hops.serve(provider)
-    slow(provider, 3600)
+    hold_up(provider, Event())
     docs = two_hops.write_documents(tmp_path / "docs")
     with serving(provider, "--docs", str(docs)) as (process, url):
         for stream in (False, True):
             body = {"question": two_hops.QUESTION, "stream": stream}
-            with pytest.raises(httpx.ReadTimeout):
-                httpx.post(f"{url}{ASK}", json=body, timeout=0.7)
-        provider.settle(10)
+            with connected(int(url.rpartition(":")[2])) as client:
+                client.sendall(post(ASK, body))
+                wait_for_a_call(provider)
+            provider.settle(TIMEOUT)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(TIMEOUT) == 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells no sizes")
 def test_fifty_clients_that_read_nothing_cost_little_memory(
     provider: LoopbackProvider, tmp_path: Path
 ) -> None:
     """Six megabytes are on their way to each, and are not kept for who does not take them."""
-    long = Reply(("x" * 16_000 + " ") * 400, token_delay=0.1)
+    # So slowly that a machine with much else to do cuts these clients before it has kept much.
+    long = Reply(("x" * 16_000 + " ") * 400, token_delay=0.5)
     two_hops.serve(provider)
     docs = two_hops.write_documents(tmp_path / "docs")
     with serving(provider, "--docs", str(docs)) as (process, url), ExitStack() as clients:
-        assert httpx.post(f"{url}{ASK}", json=BODY, timeout=20).status_code == 200
+        assert httpx.post(f"{url}{ASK}", json=BODY, timeout=TIMEOUT).status_code == 200
         before = most = resident_megabytes(process)
         provider.ollama.respond = lambda call: (
             long if two_hops.kind_of(call) == "synthesis" else two_hops.respond(call)
@@ -218,7 +252,7 @@ def test_fifty_clients_that_read_nothing_cost_little_memory(
             clients.enter_context(client)
             client.sendall(post(ASK, {"question": two_hops.QUESTION, "stream": True}))
         asked = 4 * 51
-        until = time.monotonic() + 30
+        until = time.monotonic() + 180  # it takes 200 to send it all
         while len(provider.ollama.chats) < asked or provider.in_flight:
             assert time.monotonic() < until
             most = max(most, resident_megabytes(process))

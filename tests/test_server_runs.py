@@ -4,10 +4,10 @@ import asyncio
 import json
 import mmap
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -136,13 +136,15 @@ def test_a_run_can_be_followed_while_it_goes_and_stopped(
         row = server.http.get("/runs/long").json()
         assert (row["status"], row["live"]) == ("running", True)
         assert server.http.post(ASK, json=body).status_code == 409
-        following = pool.submit(server.http.get, "/runs/long/events")
-        time.sleep(0.2)
-        assert server.http.post("/runs/long/cancel").json()["cancelled"] is True
-        refused, told = waiting.result(20), following.result(20)
+        with server.http.stream("GET", "/runs/long/events") as following:
+            told = following.iter_lines()
+            seen = [next(told)]
+            assert server.http.post("/runs/long/cancel").json()["cancelled"] is True
+            seen += told
+        refused = waiting.result(30)
     assert refused.status_code == 409
     assert refused.json()["error"]["type"] == "run_cancelled"
-    assert frames(told.text)[-1][1] == "RUN_ERROR"
+    assert frames("\n".join(seen))[-1][1] == "RUN_ERROR"
     wait_for(lambda: not provider.in_flight)
     assert server.http.get("/runs/long").json()["status"] == "interrupted"
     assert server.http.post("/runs/long/cancel").json()["cancelled"] is False
@@ -157,9 +159,7 @@ def test_more_runs_than_may_are_429_at_once(provider: LoopbackProvider, tmp_path
         for number in range(3):
             pool.submit(server.http.post, ASK, json={**body, "run_id": f"r{number}"})
         wait_for(lambda: server.live == 3)
-        started = time.monotonic()
-        refused = server.http.post(ASK, json=body)
-        assert time.monotonic() - started < 2
+        refused = server.http.post(ASK, json=body)  # if it waited, it would wait for an hour
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
         assert refused.json()["error"]["type"] == "too_many_runs"
@@ -241,36 +241,34 @@ def test_ready_says_how_each_backend_and_embedder_stands(server: Server) -> None
 
 
 @pytest.mark.anyio
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_two_hundred_runs_at_a_time_are_all_told_whole(
     server: Server, provider: LoopbackProvider
 ) -> None:
+    all_there = Event()
+
     def respond(request: ChatRequest) -> Reply:
         text = two_hops.respond(request).text
-        return Reply(text, first_token_delay=0.4, token_delay=0.02)
+        return Reply(text, token_delay=0.02, hold=all_there.is_set)
 
     async def ask(number: int) -> httpx.Response:
         body = {"question": two_hops.QUESTION, "stream": True, "run_id": f"r{number}"}
         return await client.post(ASK, json=body)
 
     async def watch() -> None:
-        while True:
-            most.append(server.live)
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(wait_for, lambda: server.live == 200, 120)
+        all_there.set()
 
     provider.ollama.respond = respond
-    most: list[int] = []
     before = resident_megabytes()
     async with (
-        httpx.AsyncClient(base_url=server.url, timeout=150, limits=NO_LIMITS) as client,
+        httpx.AsyncClient(base_url=server.url, timeout=250, limits=NO_LIMITS) as client,
         asyncio.TaskGroup() as group,
     ):
-        watching = group.create_task(watch())
+        group.create_task(watch())
         answers = await asyncio.gather(*map(ask, range(200)))
-        watching.cancel()
     # The clients' and the provider's own share is in it.
     assert resident_megabytes() - before < 200
-    assert max(most) > 180
     assert len(provider.ollama.chats) == 200 * 4
     for number, answer in enumerate(answers):
         assert answer.status_code == 200

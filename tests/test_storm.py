@@ -38,7 +38,7 @@ def test_whoever_leaves_in_any_way_at_any_moment_by_any_door_leaves_nothing(
     for row in (*let_loose(books, storm), *by_door(storm)):
         print(row)  # noqa: T201 # `make storm` shows it
     spare = {"descriptors": SPARE_DESCRIPTORS}
-    wait_for(lambda: all(left <= spare.get(what, 0) for what, left in books.left().items()))
+    wait_for(lambda: all(left <= spare.get(what, 0) for what, left in books.left().items()), 60)
     for case in storm:
         assert case.reached or case.moment == "start", case
         # The last call of each was broken off, not waited for.

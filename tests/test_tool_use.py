@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from hoptrail.testing import (
 from hoptrail.tool_use import ALL_OUTPUTS, LONGEST_OUTPUT, MOST_AT_ONCE, MOST_TURNS, SHORTEST_CUT
 from hoptrail.tools import calculator, date_difference
 from hoptrail.trace import StepTrace, Trace
+from tests.moments import FOR_EVER, LONG, passing_time, until_kept
 from tests.providers import ChatRequest, Fault, LoopbackProvider, Reply
 
 pytestmark = pytest.mark.anyio
@@ -245,7 +245,7 @@ class TestCalling:
         ]
 
     async def test_several_tools_run_at_the_same_time_sync_or_not(self, journal: Journal) -> None:
-        together = threading.Barrier(2, timeout=20)
+        together = threading.Barrier(2, timeout=LONG)
 
         @tool
         def blocking(name: str) -> str:
@@ -451,19 +451,26 @@ class TestMistakes:
 
 
 class TestLimits:
-    async def test_a_slow_tool_ends_with_the_runs_deadline(self, journal: Journal) -> None:
+    async def test_a_slow_tool_ends_with_the_runs_deadline(
+        self, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        let_pass = passing_time(monkeypatch)
+
         @tool
         async def slow() -> str:
-            """Take a minute."""
-            await asyncio.sleep(50)
+            """Take an hour."""
+            await until_kept(journal, "r1", "plan", "tool")
+            let_pass(275)
+            await asyncio.sleep(FOR_EVER)
             return "late"
 
         calls = tool_calls(("slow", {}), ("calculator", {"expression": "3*4"}))
-        started = time.monotonic()
+        time = asyncio.get_running_loop().time
+        started = time()
         trace = await run_graph(
-            model_that(calls), journal, slow, calculator, budget=Budget(deadline=3)
+            model_that(calls), journal, slow, calculator, budget=Budget(deadline=300)
         )
-        assert time.monotonic() - started < 30
+        assert time() - started < 300
         (step,) = trace.steps
         assert (step.status, trace.stop_reason) == ("failed", "budget:deadline")
         assert [(use.output, use.error) for use in step.tools] == [
@@ -488,7 +495,7 @@ class TestLimits:
             """Never end."""
             begun.set()
             try:
-                await asyncio.sleep(50)
+                await asyncio.sleep(FOR_EVER)
             finally:
                 ended.set()
             return ""
@@ -510,7 +517,7 @@ class TestResume:
         async def wait(asked: Asked) -> None:
             if counted.calls:
                 answering.set()
-                await asyncio.sleep(50)
+                await asyncio.sleep(FOR_EVER)
 
         hangs = model_that(tool_call("count", what="sheep"), "never")
         hangs.wait = wait
@@ -579,7 +586,7 @@ class TestResume:
         async def wait(asked: Asked) -> None:
             if counted.calls and not answering.is_set():
                 answering.set()
-                await asyncio.sleep(50)
+                await asyncio.sleep(FOR_EVER)
 
         model = Replanning(respond=respond, wait=wait, breaks_off=answering)
         trace = await run_graph(model, journal, counted.tool)

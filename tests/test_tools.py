@@ -119,10 +119,10 @@ def test_nothing_but_arithmetic_is_evaluated(expression: str) -> None:
     ],
 )
 def test_no_expression_takes_long(expression: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # others may have the processor, too
     with contextlib.suppress(ToolException):
         value_of(expression)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @given(st.text(alphabet="0123456789.+-*/%() esqrtminpi,", max_size=40))

@@ -288,11 +288,12 @@ class TestAsk:
         assert held["status"] == "failed"
         assert [step["question"] for step in held["steps"]][:1] == ["Who wrote The Trial?"]
 
+    @pytest.mark.timeout(300)
     def test_a_run_that_is_interrupted_too(
         self, provider: LoopbackProvider, docs: str, tmp_path: Path
     ) -> None:
         serve(provider)
-        provider.ollama.faults.extend([None, None, Fault("hang", seconds=60)])
+        provider.ollama.faults.extend([None, None, Fault("hang", seconds=600)])
         with subprocess.Popen(
             command("ask", "--docs", docs, "--trace-html", "run.html", QUESTION),
             env=process_environment(provider),
@@ -301,9 +302,9 @@ class TestAsk:
             text=True,
         ) as process:
             try:
-                wait_for(lambda: len(provider.ollama.chats) == 3, 40)
+                wait_for(lambda: len(provider.ollama.chats) == 3, 100)
                 process.send_signal(signal.SIGTERM)
-                _, stderr = process.communicate(timeout=20)
+                _, stderr = process.communicate(timeout=100)
             finally:
                 process.kill()
         assert process.returncode == 130, stderr

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import stat
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from hoptrail.events import PlanProposed, RunFinished
 from hoptrail.journal import RunRow
 from hoptrail.testing import Asked, ScriptedChatModel, script
 from hoptrail.trace import Trace, trace_schema
+from tests.moments import FOR_EVER, LONG, done_meanwhile
 
 pytestmark = pytest.mark.anyio
 
@@ -266,10 +266,9 @@ DOORS: dict[str, Callable[[Hoptrail], Awaitable[Answer]]] = {
 async def ended(trail: Hoptrail) -> RunRow:
     """The run's row, once its node has heard that it was cancelled."""
     journal = trail.assembly.journal
-    for _ in range(500):
-        if (row := await journal.off_loop(journal.run, "r1")).status != "running":
-            break
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(LONG):
+        while (row := await journal.off_loop(journal.run, "r1")).status == "running":  # noqa: ASYNC110 # another thread writes it
+            await asyncio.sleep(0.02)
     return row
 
 
@@ -283,7 +282,7 @@ class TestWhoIsCancelledAtEveryAwait:
         async def wait(_asked: Asked) -> None:
             scope.cancel()
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(FOR_EVER)
             finally:
                 over.set()
 
@@ -292,7 +291,7 @@ class TestWhoIsCancelledAtEveryAwait:
         with anyio.CancelScope() as scope:
             await DOORS[door](trail)
         assert scope.cancelled_caught
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONG):
             await over.wait()
         assert (await ended(trail)).status == "interrupted"
         assert not trail.assembly.journal.alive("r1")
@@ -308,8 +307,7 @@ class TestWhoIsCancelledAtEveryAwait:
         admit = journal.admit
 
         def admit_late(*given: Any) -> Any:
-            loop.call_soon_threadsafe(scope.cancel)
-            time.sleep(0.3)
+            done_meanwhile(loop, scope.cancel)
             return admit(*given)
 
         monkeypatch.setattr(journal, "admit", admit_late)

@@ -47,8 +47,12 @@ async def test_failures_are_httpx_exceptions(
     """Whoever catches httpx's errors need not know what is under it."""
     provider.ollama.answer("one two three")
     provider.ollama.fault = Fault(kind, after=1)
+    limits = httpx.Timeout(30, read=0.2 if kind == "hang" else 30)
     with pytest.raises(expected):
-        await client.post("/api/chat", json=BODY, timeout=0.2)
+        await client.post("/api/chat", json=BODY, timeout=limits)
+    async with asyncio.timeout(30):  # who gave up soon may have done so before it was heard
+        while not provider.ollama.chats:  # noqa: ASYNC110 # its loop is another
+            await asyncio.sleep(0.005)
     assert len(provider.ollama.chats) == 1
 
 
@@ -78,7 +82,7 @@ async def test_a_connection_that_nobody_takes_is_a_time_out() -> None:
 
 async def test_a_loop_that_was_held_up_is_not_the_servers_fault(client: httpx.AsyncClient) -> None:
     """The server answered long ago; it is this side that could not look."""
-    limits = httpx.Timeout(30, connect=0.2)
+    limits = httpx.Timeout(30, connect=1.0)
     async with asyncio.TaskGroup() as group:
         calls = [
             group.create_task(client.post("/api/chat", json=BODY, timeout=limits)) for _ in range(4)

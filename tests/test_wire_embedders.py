@@ -40,13 +40,17 @@ TEXTS = ["one river", "two bridges"]
 SHUFFLED = Fault("shuffled")
 
 
-def embedder(name: str, provider: LoopbackProvider, *, hangs: bool = False) -> BatchedEmbedder:
-    """Build an embedder as the product does; one that hangs gets little time."""
+def embedder(name: str, provider: LoopbackProvider) -> BatchedEmbedder:
+    """Build an embedder as the product does."""
     made = make_embedder(name, settings(provider))
     assert isinstance(made, BatchedEmbedder)
-    seconds = SHORT if hangs else LONG
-    made._endpoint = dataclasses.replace(made._endpoint, seconds=seconds)  # type: ignore[attr-defined]  # both that are built here have one
+    give_time(made, LONG)
     return made
+
+
+def give_time(embedder: BatchedEmbedder, seconds: float) -> None:
+    """Let an embedder wait so long for an answer."""
+    embedder._endpoint = dataclasses.replace(embedder._endpoint, seconds=seconds)  # type: ignore[attr-defined]  # both that are built here have one
 
 
 class Embeddings(Cell):
@@ -57,15 +61,22 @@ class Embeddings(Cell):
         super().__init__(row, name, provider)
         self.verdict = row.on(path)
         self.clock = FakeClock()
+        self.embedders = {each: embedder(each, provider) for each in (name, self.other)}
         self.chain = EmbedderChain(
-            [
-                embedder(name, provider, hangs=row.hangs),
-                embedder(self.other, provider, hangs=row.hangs),
-                make_embedder("hash", settings(provider)),
-            ],
+            [*self.embedders.values(), make_embedder("hash", settings(provider))],
             clock=self.clock,
             probe_seconds=LONG,
         )
+
+    def break_down(self, path: str) -> None:
+        """Let an embedder fail; one that hangs gets little time, as long as it does."""
+        side(self.provider, path).embed_fault = self.row.fault
+        give_time(self.embedders[path], SHORT if self.row.hangs else LONG)
+
+    def mend(self, path: str) -> None:
+        """Let an embedder be well again."""
+        side(self.provider, path).embed_fault = None
+        give_time(self.embedders[path], LONG)
 
     def asked(self, name: str) -> int:
         return len(side(self.provider, name).embeddings)
@@ -75,7 +86,7 @@ class Embeddings(Cell):
         preferred = await self.chain.first()
         self.expect("who is well", preferred.backend, self.path)
         before, others = self.asked(self.path), self.asked(self.other)
-        side(self.provider, self.path).embed_fault = self.row.fault
+        self.break_down(self.path)
         error = await self.error_of(preferred.embed(TEXTS, "query"))
         self.expect("error", type(error) if error else None, self.verdict.error)
         self.expect("calls", self.asked(self.path) - before, self.verdict.asks)
@@ -88,14 +99,14 @@ class Embeddings(Cell):
         asked = self.asked(self.path)
         self.expect("who stands in", (await self.chain.first()).backend, self.other)
         self.expect("calls while it is benched", self.asked(self.path), asked)
-        side(self.provider, self.path).embed_fault = None
+        self.mend(self.path)
         self.clock.advance(max(30.0, self.verdict.bench if self.row.bench else 30.0) + 1)
         self.expect("who is preferred", (await self.chain.first()).backend, self.path)
 
     async def all_fail(self) -> None:
         """Both servers fail alike: hashing stands in, and says that it does."""
         for name in CHATS:
-            side(self.provider, name).embed_fault = self.row.fault
+            self.break_down(name)
         chosen = await self.chain.first()
         passed = [name for name in (self.path, self.other) if self.fails(name)]
         expected = (
@@ -110,7 +121,7 @@ class Embeddings(Cell):
 
     async def nobody_left(self) -> None:
         """With no other embedder the error is typed, and no other is contacted."""
-        side(self.provider, self.path).embed_fault = self.row.fault
+        self.break_down(self.path)
         alone = EmbedderChain(self.chain.members[:1], clock=self.clock, probe_seconds=LONG)
         error = await self.error_of(alone.first())
         expected = AllBackendsFailed if self.fails(self.path) else None

@@ -34,6 +34,8 @@ from tests.wire_faults import CHATS, SAID, Row, Verdict
 
 SHORT, LONG = 0.4, 30.0
 """Seconds of patience: with a backend that hangs, and with one that need only be slow."""
+ONCE = 3.0
+"""With one that hangs only once: the same limit has to do for its answer."""
 AT_ONCE = 6
 SLACK = 20.0
 """Seconds that a call may take on a machine that has other things to do."""
@@ -61,9 +63,9 @@ def settings(provider: LoopbackProvider, *, patience: float = LONG) -> Settings:
     )
 
 
-def backend(name: str, provider: LoopbackProvider, *, hangs: bool = False) -> Backend:
+def backend(name: str, provider: LoopbackProvider, *, patience: float = LONG) -> Backend:
     """Build a backend as the product does; Ollama's has a key besides, as one behind a proxy."""
-    made = make_backend(name, settings(provider, patience=SHORT if hangs else LONG))
+    made = make_backend(name, settings(provider, patience=patience))
     if isinstance(made, OllamaBackend):
         made._token = CANARIES["ollama_token"]
     return made
@@ -156,10 +158,14 @@ class Cell:
         mended.fault = None
         mended.answer(said_by(path))
 
-    def router(self, *paths: str, clock: FakeClock) -> RoutedChatModel:
-        """Build a router; who fails in this cell is given little time, who is well a lot."""
+    def router(self, *paths: str, clock: FakeClock, patience: float = SHORT) -> RoutedChatModel:
+        """Build a router; who hangs in this cell is given little time, who is well a lot."""
         backends = [
-            backend(name, self.provider, hangs=self.row.hangs and bool(self._is_broken(name)))
+            backend(
+                name,
+                self.provider,
+                patience=patience if self.row.hangs and self._is_broken(name) else LONG,
+            )
             for name in paths
         ]
         return RoutedChatModel(backends, clock=clock, sleep=clock.sleep)
@@ -276,7 +282,7 @@ async def once(cell: Cell, *, streamed: bool) -> None:
     """The preferred backend fails once and is well at once: who may be asked again answers."""
     verdict, path, other = cell.row.on(cell.path), cell.path, cell.other
     cell.break_down(path)
-    router = cell.router(path, other, clock=Impatient())
+    router = cell.router(path, other, clock=Impatient(), patience=ONCE)
     failing = side(cell.provider, path)
     failing.faults.append(failing.fault)
     failing.fault = None
@@ -343,7 +349,7 @@ async def nothing_left(complaints: list[str]) -> AsyncIterator[None]:
     tasks, files = len(asyncio.all_tasks()), _open_files()
     yield
     await aclose_all()
-    for _ in range(100):
+    for _ in range(1500):
         if (left := _open_files()) <= files:
             break
         await asyncio.sleep(0.02)
@@ -359,7 +365,7 @@ def _open_files() -> int:
 
 async def in_flight_no_more(provider: LoopbackProvider) -> bool:
     """Say whether the provider has noticed that all its clients left."""
-    for _ in range(500):
+    for _ in range(3000):
         if not provider.in_flight:
             return True
         await asyncio.sleep(0.01)

@@ -320,6 +320,9 @@ def serve(warm: Path) -> None:
     ):
         ledger = Ledger(warm)
         asyncio.run(_live(job, model_of(job, ledger, Points(ledger, 0))))
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(60)  # it was told to end, and may still be about to
     assert threading.active_count() == 1, threading.enumerate()  # a fork copies no other
     gc.freeze()
     print("ready", flush=True)  # noqa: T201 # it is what the test waits for

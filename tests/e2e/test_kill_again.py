@@ -21,7 +21,7 @@ from tests.e2e.lives import (
 )
 from tests.e2e.mortal import RUN, Durability, Story
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.promise("killed-runs-resume")

@@ -8,7 +8,7 @@ from tests.e2e.mortal import Durability, Story
 pytestmark = [
     pytest.mark.promise("killed-runs-resume"),
     pytest.mark.promise("finished-calls-are-kept"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 SOME = [

@@ -1,17 +1,15 @@
 """A run that was killed goes on where it stopped, and pays for nothing twice."""
 
 import json
-import signal
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hoptrail.journal import Journal
 from hoptrail.settings import load_settings
+from tests.e2e.waiting import PATIENCE, kept_calls, until
 from tests.providers import Fault, LoopbackProvider
 from tests.two_hops import (
     QUESTION,
@@ -21,6 +19,8 @@ from tests.two_hops import (
     serve,
     write_documents,
 )
+
+pytestmark = pytest.mark.timeout(300)
 
 FIRST, SECOND = "Who wrote The Trial?", "Where was Franz Kafka born?"
 CALLS = {
@@ -36,24 +36,22 @@ def asked(provider: LoopbackProvider) -> Counter[str]:
     return Counter(kind_of(chat) for chat in provider.ollama.chats)
 
 
-def until(happened: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
 def kill_during(provider: LoopbackProvider, call: int, arguments: list[str]) -> None:
-    """Run a command and kill it, as with ``kill -9``, while its ``call``-th call is under way."""
-    provider.ollama.faults.extend([*[None] * call, Fault("hang", seconds=60)])
+    """Run a command and kill it, as with ``kill -9``, while its ``call``-th call is under way.
+
+    Those before it are finished by then.
+    """
+    provider.ollama.faults.extend([*[None] * call, Fault("hang", seconds=600)])
     with subprocess.Popen(
         command(*arguments),
         env=process_environment(provider),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        until(lambda: len(provider.ollama.chats) == call + 1)
-        process.send_signal(signal.SIGKILL)
+        try:
+            until(lambda: len(provider.ollama.chats) == call + 1 and kept_calls() == call)
+        finally:
+            process.kill()
     provider.ollama.faults.clear()
 
 
@@ -78,7 +76,7 @@ def test_after_kill_9_only_what_was_not_finished_is_asked(
         env=process_environment(provider),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE,
         check=False,
     )
     assert resumed.returncode == 0, resumed.stderr

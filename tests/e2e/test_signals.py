@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 
 from hoptrail.journal import Journal
 from hoptrail.settings import load_settings
+from tests.e2e.waiting import PATIENCE, kept_calls, until
 from tests.providers import Fault, LoopbackProvider, Reply
 from tests.two_hops import (
     QUESTION,
@@ -26,16 +27,9 @@ from tests.two_hops import (
     write_documents,
 )
 
-pytestmark = pytest.mark.promise("signals-leave-runs-resumable")
+pytestmark = [pytest.mark.promise("signals-leave-runs-resumable"), pytest.mark.timeout(300)]
 
 SIGNALS = pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-
-
-def until(happened: Callable[[], bool], seconds: float = 40.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -58,7 +52,7 @@ def under_way(
 
 def end(process: subprocess.Popen[str], *codes: int) -> str:
     """Wait for a process to end with one of these codes; gives what it said on stderr."""
-    _, told = process.communicate(timeout=50)
+    _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode in codes, told
     assert "Traceback" not in told, told
     return told
@@ -71,7 +65,7 @@ def resumed(provider: LoopbackProvider, run_id: str) -> str:
         env=process_environment(provider),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE,
         check=True,
     )
     return str(json.loads(done.stdout)["short_answer"])
@@ -89,10 +83,10 @@ def test_ctrl_c_twice_ends_a_run_that_goes_on_when_it_is_resumed(
     provider: LoopbackProvider, tmp_path: Path, gap: float
 ) -> None:
     serve(provider)
-    provider.ollama.faults.extend([None, None, Fault("hang", seconds=60)])
+    provider.ollama.faults.extend([None, None, Fault("hang", seconds=600)])
     docs = str(write_documents(tmp_path / "docs"))
     with under_way(provider, "ask", "--docs", docs, QUESTION) as process:
-        until(lambda: len(provider.ollama.chats) == 3)
+        until(lambda: len(provider.ollama.chats) == 3 and kept_calls() == 2)
         process.send_signal(signal.SIGINT)
         time.sleep(gap)
         process.send_signal(signal.SIGINT)
@@ -111,7 +105,7 @@ def test_an_ingestion_that_is_interrupted_leaves_no_half_index(
     provider: LoopbackProvider, tmp_path: Path, sign: signal.Signals
 ) -> None:
     serve(provider)
-    provider.ollama.embed_fault = Fault("hang", seconds=60)
+    provider.ollama.embed_fault = Fault("hang", seconds=600)
     docs, index = str(write_documents(tmp_path / "docs")), str(tmp_path / "index")
     arguments = ("ingest", docs, "--index", index)
     with under_way(provider, *arguments, HOPTRAIL_EMBEDDERS="ollama") as process:
@@ -124,7 +118,7 @@ def test_an_ingestion_that_is_interrupted_leaves_no_half_index(
         env=process_environment(provider),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE,
         check=True,
     )
     assert again.stdout.startswith("2 added, 0 changed, 0 unchanged")
@@ -136,7 +130,7 @@ def test_a_conversation_over_a_pipe_that_is_interrupted_goes_on(
 ) -> None:
     provider.ollama.models = ["qwen3:8b"]
     provider.ollama.answer("Short enough.")
-    provider.ollama.faults.append(Fault("hang", seconds=60))
+    provider.ollama.faults.append(Fault("hang", seconds=600))
     with under_way(provider, "chat", "--thread", "t") as process:
         assert process.stdin is not None
         process.stdin.write("A long one, please?\n")
@@ -147,7 +141,7 @@ def test_a_conversation_over_a_pipe_that_is_interrupted_goes_on(
     provider.ollama.faults.clear()
     assert the_run()[1] == "interrupted"
     with under_way(provider, "chat", "--thread", "t") as process:
-        stdout, told = process.communicate("A brief one?\n", timeout=50)
+        stdout, told = process.communicate("A brief one?\n", timeout=PATIENCE)
         assert (process.returncode, stdout.strip()) == (0, "Short enough."), told
 
 
@@ -164,11 +158,11 @@ def test_a_server_told_to_stop_lets_runs_end_and_its_exit_tells_ctrl_c(
     ):
         assert process.stderr is not None
         url = process.stderr.readline().partition(" at ")[2].split()[0]
-        asked = pool.submit(httpx.post, f"{url}/reasoning/multi-hop", json=body, timeout=50)
+        asked = pool.submit(httpx.post, f"{url}/reasoning/multi-hop", json=body, timeout=PATIENCE)
         until(lambda: bool(provider.ollama.chats))
         process.send_signal(signal.SIGINT)
         end(process, 130)
-        assert asked.result(1).json()["short_answer"] == "Prague"
+        assert asked.result(PATIENCE).json()["short_answer"] == "Prague"
     assert the_run() == ("mine", "answered")
 
 
@@ -185,7 +179,7 @@ def test_a_run_that_another_process_has_is_busy_for_a_shell(
             env=process_environment(provider),
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=PATIENCE,
             check=False,
         )
         lock.release()

@@ -8,7 +8,7 @@ from typing import Any
 from tests.providers.breakage import BEFORE_ANSWER, CUTS, TRANSFERS, cut_document
 from tests.providers.fault import BODY, HTML, STREAM, Fault
 from tests.providers.script import Reply
-from tests.providers.stream import Stream, packed, wait
+from tests.providers.stream import Stream, held, packed, wait
 from tests.providers.wire import JSON, Exchange
 
 
@@ -105,6 +105,7 @@ async def _send_tokens(
         if fault and cut and index >= fault.after:
             break
         await wait(exchange, reply.pace if index else 0)
+        await held(exchange, reply, index)
         await _send_token(exchange, stream.frame(token), split=kind == "split_utf8")
     if fault and cut:
         await cut(exchange, stream, fault)

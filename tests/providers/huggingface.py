@@ -11,7 +11,7 @@ from tests.providers.fault import EMBEDDING
 from tests.providers.hub import model_info, model_list, whoami
 from tests.providers.script import ChatRequest, EmbeddingRequest, count_tokens
 from tests.providers.side import Route, Side
-from tests.providers.stream import packed, pause
+from tests.providers.stream import held, packed, pause
 from tests.providers.vectors import normalised, raw_vector, unit_vector
 from tests.providers.wire import Exchange
 
@@ -127,6 +127,7 @@ class HuggingFace(Side):
             await send_stream(exchange, stream, reply, chat.fault)
             return
         await pause(reply.first_token_delay + reply.pace * max(len(reply.tokens) - 1, 0))
+        await held(exchange, reply)
         document = packed(completion(chat, reply, dialect))
         await send_document(exchange, document, chat.fault, headers=SERVED)
 

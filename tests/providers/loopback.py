@@ -46,7 +46,7 @@ class LoopbackProvider:
         """Chats and embeddings being served right now."""
         return self.huggingface.in_flight + self.ollama.in_flight
 
-    def settle(self, seconds: float = 2.0) -> None:
+    def settle(self, seconds: float = 30.0) -> None:
         """Wait until nothing is being served (a client that left has been noticed).
 
         Raises:

@@ -19,7 +19,7 @@ from tests.providers.models import (
 )
 from tests.providers.script import ChatRequest, EmbeddingRequest, count_tokens
 from tests.providers.side import Route, Side
-from tests.providers.stream import pause
+from tests.providers.stream import held, pause
 from tests.providers.wire import JSON, Exchange
 
 TEXT = "text/plain"
@@ -293,6 +293,7 @@ class Ollama(Side):
             await send_stream(exchange, stream, reply, chat.fault)
             return
         await pause(reply.first_token_delay + reply.pace * max(len(reply.tokens) - 1, 0))
+        await held(exchange, reply)
         answer = go_json(ndjson.whole(chat, reply, statistics))
         await send_document(exchange, answer, chat.fault, JSON_UTF8)
 

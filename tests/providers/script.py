@@ -88,6 +88,9 @@ class Reply:
     first_token_delay: float = 0.0
     token_delay: float = 0.0
     tokens_per_second: float | None = None
+    hold: Callable[[], bool] | None = None
+    """Stop after ``hold_after`` tokens until this is so: then it is the test that says when."""
+    hold_after: int = 0
     finish_reason: str = "stop"
     input_tokens: int | None = None
     output_tokens: int | None = None

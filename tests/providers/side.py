@@ -97,7 +97,7 @@ class Side(ABC):
 
     def _run(self, work: Any) -> None:
         future: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        future.result(10)
+        future.result(30)
 
     @abstractmethod
     def _routes(self) -> dict[tuple[str, str], Route]: ...

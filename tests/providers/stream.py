@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.providers.script import Reply
 from tests.providers.wire import Exchange
 
 
@@ -40,6 +41,14 @@ async def pause(seconds: float) -> None:
     """Sleep, if there is anything to sleep."""
     if seconds > 0:
         await asyncio.sleep(seconds)
+
+
+async def held(exchange: Exchange, reply: Reply, sent: int | None = None) -> None:
+    """Where so many tokens are sent, or all, let the client have them until it may go on."""
+    if reply.hold is not None and sent in (None, reply.hold_after):
+        await exchange.flush()
+        while not reply.hold():  # noqa: ASYNC110 # who lets it go on is in another thread
+            await asyncio.sleep(0.005)
 
 
 async def wait(exchange: Exchange, seconds: float) -> None:

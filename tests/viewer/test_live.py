@@ -29,7 +29,9 @@ TOKEN = "a-long-secret-of-a-token"
 @pytest.fixture
 def server(provider: LoopbackProvider, tmp_path: Path, watch: Watch) -> Iterator[Server]:
     two_hops.serve(provider)
-    with served(provider, docs=two_hops.write_documents(tmp_path / "docs")) as it:
+    docs = two_hops.write_documents(tmp_path / "docs")
+    # What a test holds up is held up for as long as the browser takes.
+    with served(provider, docs=docs, idle_timeout=3600.0) as it:
         watch.origin = it.url
         yield it
 
@@ -57,33 +59,47 @@ def node(page: Page, step: int, status: str) -> Locator:
 def test_a_run_is_seen_going_on_without_a_reload(
     page: Page, server: Server, provider: LoopbackProvider
 ) -> None:
-    provider.ollama.respond = slowly
+    held = Held(provider)
     page.goto(server.url)
     page.evaluate("window.stillHere = true")
     ask(page)
     expect(page.get_by_role("heading", level=1)).to_have_text(two_hops.QUESTION)
     expect(page.locator("main > header")).to_contain_text("running")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    held.let("plan")
     expect(node(page, 1, "running")).to_be_visible()
     expect(node(page, 2, "waiting")).to_be_visible()
+    held.let("Who wrote The Trial?")
     expect(node(page, 1, "answered")).to_be_visible()
     expect(node(page, 2, "running")).to_be_visible()
+    held.let("Where was Franz Kafka born?")
     answer = page.get_by_role("region", name="Answer")
     expect(answer).to_have_attribute("aria-busy", "true")
     expect(answer).to_contain_text("The Trial is by")
     expect(page.locator("main > header")).to_contain_text("running")
+    held.let("synthesis")
     expect(page.get_by_role("button", name="[1] Franz Kafka").first).to_be_visible()
     expect(page.locator("main > header")).to_contain_text("answered")
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
     assert page.evaluate("window.stillHere") is True
 
 
-def slowly(request: ChatRequest) -> Reply:
-    """Answer as a good model would, in its time."""
-    reply = two_hops.respond(request)
-    if two_hops.kind_of(request) == "synthesis":
-        return Reply(reply.text, token_delay=0.2)
-    return Reply(reply.text, first_token_delay=1.5)
+class Held:
+    """A good model that answers nothing, and ends no answer, before the test lets it."""
+
+    def __init__(self, provider: LoopbackProvider) -> None:
+        self._let = set[str]()
+        provider.ollama.respond = self._respond
+
+    def let(self, *kinds: str) -> None:
+        """Let the calls of these kinds be answered."""
+        self._let |= set(kinds)
+
+    def _respond(self, request: ChatRequest) -> Reply:
+        kind = two_hops.kind_of(request)
+        after = 8 if kind == "synthesis" else 0
+        text = two_hops.respond(request).text
+        return Reply(text, hold=lambda: kind in self._let, hold_after=after)
 
 
 def test_a_run_is_stopped(page: Page, server: Server, provider: LoopbackProvider) -> None:
@@ -98,13 +114,17 @@ def test_a_reload_and_a_second_tab_show_the_same_run(
     page: Page, server: Server, provider: LoopbackProvider, watch: Watch
 ) -> None:
     watch.pages = 2
-    provider.ollama.respond = slowly
+    held = Held(provider)
+    held.let("plan")
     page.goto(server.url)
     ask(page)
     expect(node(page, 1, "running")).to_be_visible()
     page.reload()
     other = page.context.new_page()
     other.goto(page.url)
+    for each in (page, other):
+        expect(node(each, 1, "running")).to_be_visible()
+    held.let("Who wrote The Trial?", "Where was Franz Kafka born?", "synthesis")
     for each in (page, other):
         expect(each.get_by_role("button", name="[1] Franz Kafka").first).to_be_visible()
 

@@ -121,7 +121,7 @@ class HuggingFaceBackend(ChatModelBackend):
     async def _listed(self) -> Availability:
         """Ask for the models; a list that is slow to come still proves a server that is up."""
         models = shared_client().stream(
-            "GET", f"{self.base_url}/v1/models", headers=self._headers(), timeout=_PROBE_SECONDS
+            "GET", f"{self.base_url}/v1/models", headers=self._headers(), timeout=_patience()
         )
         is_there = False
         try:
@@ -131,7 +131,7 @@ class HuggingFaceBackend(ChatModelBackend):
                 await refuse(response)
                 is_there = True
                 body = read_foreign(await response.aread())
-        except (TimeoutError, httpx.ReadTimeout) as error:
+        except TimeoutError as error:
             if not is_there:
                 raise self.unavailable("no answer in time") from error
             return self._found("up", "reachable; its list of models is slow")
@@ -140,7 +140,7 @@ class HuggingFaceBackend(ChatModelBackend):
     async def _healthy(self) -> Availability:
         """Ask an own server that lists no models for its health."""
         response = await shared_client().get(
-            f"{self.base_url}/health", headers=self._headers(), timeout=_PROBE_SECONDS
+            f"{self.base_url}/health", headers=self._headers(), timeout=_patience()
         )
         if response.status_code not in (404, 405):
             await refuse(response)
@@ -236,6 +236,12 @@ class HuggingFaceBackend(ChatModelBackend):
         if status in (401, 403) and not self.is_router:
             return f"{self.base_url} does not accept the key it was sent"
         return _ADVICE.get(status, f"check {self.base_url} and the model {self.model}")
+
+
+def _patience() -> httpx.Timeout:
+    # How long a probe waits for an answer is up to the `TimeLimit` around it: a limit by the clock
+    # would blame the server for what held up our own loop.
+    return httpx.Timeout(None, connect=_PROBE_SECONDS)
 
 
 def _models_in(body: object) -> dict[str, Sequence[object]]:

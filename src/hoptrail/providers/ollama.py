@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
 from langchain_core.messages import BaseMessage
 
 from hoptrail.addresses import server_of
@@ -93,8 +94,11 @@ class OllamaBackend(ChatModelBackend):
         return found.model_copy(update={"ms": round((time.perf_counter() - started) * 1000, 3)})
 
     async def _installed(self) -> list[dict[str, Any]]:  # Any: Ollama's JSON
+        # How long it waits for an answer is up to the `TimeLimit`: a limit by the clock would blame
+        # the server for what held up our own loop.
+        patience = httpx.Timeout(None, connect=_PROBE_SECONDS)
         tags = shared_client().stream(
-            "GET", f"{self.base_url}/api/tags", headers=self._headers(), timeout=_PROBE_SECONDS
+            "GET", f"{self.base_url}/api/tags", headers=self._headers(), timeout=patience
         )
         try:
             async with TimeLimit(_PROBE_SECONDS), tags as response:
