@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from hoptrail.addresses import server_of
 from hoptrail.backend import (
     DEFAULT_LIMITS,
@@ -120,8 +118,9 @@ class HuggingFaceBackend(ChatModelBackend):
 
     async def _listed(self) -> Availability:
         """Ask for the models; a list that is slow to come still proves a server that is up."""
+        # The time limit forgives what holds up our own loop, as one of the client would not.
         models = shared_client().stream(
-            "GET", f"{self.base_url}/v1/models", headers=self._headers(), timeout=_patience()
+            "GET", f"{self.base_url}/v1/models", headers=self._headers(), timeout=None
         )
         is_there = False
         try:
@@ -140,7 +139,7 @@ class HuggingFaceBackend(ChatModelBackend):
     async def _healthy(self) -> Availability:
         """Ask an own server that lists no models for its health."""
         response = await shared_client().get(
-            f"{self.base_url}/health", headers=self._headers(), timeout=_patience()
+            f"{self.base_url}/health", headers=self._headers(), timeout=None
         )
         if response.status_code not in (404, 405):
             await refuse(response)
@@ -236,12 +235,6 @@ class HuggingFaceBackend(ChatModelBackend):
         if status in (401, 403) and not self.is_router:
             return f"{self.base_url} does not accept the key it was sent"
         return _ADVICE.get(status, f"check {self.base_url} and the model {self.model}")
-
-
-def _patience() -> httpx.Timeout:
-    # How long a probe waits for an answer is up to the `TimeLimit` around it: a limit by the clock
-    # would blame the server for what held up our own loop.
-    return httpx.Timeout(None, connect=_PROBE_SECONDS)
 
 
 def _models_in(body: object) -> dict[str, Sequence[object]]:

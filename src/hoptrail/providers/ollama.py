@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
 from langchain_core.messages import BaseMessage
 
 from hoptrail.addresses import server_of
@@ -94,11 +93,9 @@ class OllamaBackend(ChatModelBackend):
         return found.model_copy(update={"ms": round((time.perf_counter() - started) * 1000, 3)})
 
     async def _installed(self) -> list[dict[str, Any]]:  # Any: Ollama's JSON
-        # How long it waits for an answer is up to the `TimeLimit`: a limit by the clock would blame
-        # the server for what held up our own loop.
-        patience = httpx.Timeout(None, connect=_PROBE_SECONDS)
+        # The time limit forgives what holds up our own loop, as one of the client would not.
         tags = shared_client().stream(
-            "GET", f"{self.base_url}/api/tags", headers=self._headers(), timeout=patience
+            "GET", f"{self.base_url}/api/tags", headers=self._headers(), timeout=None
         )
         try:
             async with TimeLimit(_PROBE_SECONDS), tags as response:
