@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 
 import pytest
 
 from hoptrail.providers import huggingface, ollama
 from tests.canaries import leaks
-from tests.providers import LoopbackProvider
+from tests.providers import Fault, LoopbackProvider
 from tests.wire_cells import LONG, SLACK, Cell, Work, backend, in_flight_no_more, run_all, side
 from tests.wire_faults import GROUPS, PROBE_GROUPS, PROBED, PROBES, Row
 
@@ -58,3 +59,18 @@ async def test_every_fault_is_found_to_be_what_it_is(
         complaints += await run_all([work(row, path) for row in rows if row.hangs == hangs])
     assert not complaints, "\n".join(complaints)
     assert not leaks(caplog.text)
+
+
+@pytest.mark.parametrize("name", ["huggingface", "ollama"])
+async def test_what_holds_up_our_own_loop_is_not_the_servers_fault(
+    name: str, provider: LoopbackProvider
+) -> None:
+    provider.ollama.models = ["qwen3:8b"]
+    served = side(provider, name)
+    served.probe_fault = Fault("slow_first_byte", seconds=1.7)
+    async with asyncio.TaskGroup() as group:
+        probe = group.create_task(backend(name, provider).probe())
+        while not served.calls:  # noqa: ASYNC110 # the provider is in another thread
+            await asyncio.sleep(0.01)
+        time.sleep(1.4)  # noqa: ASYNC251 # holding up the loop is the point
+    assert probe.result().state == "up", probe.result()
