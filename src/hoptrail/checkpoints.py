@@ -309,9 +309,9 @@ async def kept_thread(thread_id: str, path: Path) -> AsyncIterator[SqliteCheckpo
         with suppress(sqlite3.Error):
             for table in ("checkpoints", "writes"):
                 await saver.conn.execute(
-                    f"DELETE FROM {table} WHERE thread_id = ?1 AND checkpoint_id <"
-                    " (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ?1)",
-                    (thread_id,),
+                    f"DELETE FROM {table} WHERE thread_id = :thread AND checkpoint_id <"
+                    " (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = :thread)",
+                    {"thread": thread_id},
                 )
             await saver.conn.commit()
     finally:

@@ -50,7 +50,7 @@ def does(name: str, *arguments: object) -> Any:
     return ordered([{"work": "call", "name": name, "given": arguments}])[0]
 
 
-def told(trace: Trace) -> Any:
+def told(trace: Trace | Call) -> Any:
     return json.loads(trace.model_dump_json())
 
 
@@ -400,8 +400,10 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 SMALL = [make for name, make in STATES.items() if name not in ("60 steps", "running")]
 
 
+# Traces are long: told as an error, that they are would hide what is wrong with one.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @given(st.lists(bent(), min_size=10, max_size=20))
-@settings(max_examples=8)
+@settings(max_examples=25)
 def test_a_forged_trace_breaks_nothing(traces: list[Any]) -> None:
     for found in ordered([{"work": "layouts", "trace": each, "elapsed": 5} for each in traces]):
         bar_times = [
@@ -423,6 +425,15 @@ def test_a_trace_of_nothing_is_read() -> None:
     for trace in traces:
         found = ordered([{"work": "facts", "trace": trace}])[0]
         assert found["parts"] == ["plan", "answer"]
+
+
+@pytest.mark.parametrize("status", ["running", "answered", "failed"])
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_chat_that_looked_nothing_up_has_its_answer_to_look_at(status: str, ends: bool) -> None:
+    trace = told(run_of(graph="chat", status=status, plan=PlanTrace()))
+    trace["synthesis"] = [told(Call(purpose="chat"))] if ends else []
+    found = ordered([{"work": "facts", "trace": trace}])[0]
+    assert (found["selected"], found["parts"]) == ("answer", ["answer"])
 
 
 def test_names_of_every_object_are_only_names() -> None:

@@ -22,11 +22,9 @@ function planShape(run) {
     ...roundsOf(run).map(roundNode),
     ...(parts.includes("answer") ? [answerNode(run)] : []),
   ];
-  const edges = [
-    ...stepEdges(run, parts.includes("plan")),
-    ...roundEdges(run),
-    ...answerEdges(run, parts.includes("answer")),
-  ];
+  const there = new Set(nodes.map((node) => node.at));
+  const edges = [...stepEdges(run), ...roundEdges(run), ...answerEdges(run)]
+    .filter(({ from, to }) => there.has(from) && there.has(to));
   return { nodes, edges, told: similarEdges(run) };
 }
 
@@ -76,14 +74,14 @@ function neededBy(step, run) {
   return [...new Set(step.needs)].map((id) => before.get(id)).filter(Boolean);
 }
 
-function stepEdges(run, isPlanned) {
+function stepEdges(run) {
   return run.steps.flatMap((step, at) => {
     const to = step.key;
     const needed = neededBy(step, run).map((each) => ({ from: each.key, to, kind: "needs" }));
     if (needed.length || step.round > 0) return needed;
     const before = run.graph === "iterative" ? run.steps[at - 1] : undefined;
     if (before) return [{ from: before.key, to, kind: "after" }];
-    return isPlanned ? [{ from: "plan", to, kind: "planned" }] : [];
+    return [{ from: "plan", to, kind: "planned" }];
   });
 }
 
@@ -104,8 +102,7 @@ function roundEdges(run) {
   });
 }
 
-function answerEdges(run, isWritten) {
-  if (!isWritten) return [];
+function answerEdges(run) {
   const needed = run.steps.flatMap((step) => neededBy(step, run)).map((step) => step.key);
   const followed = new Set([...needed, ...roundEdges(run).map((edge) => edge.from)]);
   const keys = run.steps.map((step) => step.key);

@@ -280,14 +280,14 @@ function firstToLookAt(run) {
   const wanted = run.status === "interrupted" ? "failed" : run.status;
   const found = run.steps.filter((step) => step.status === wanted && wanted !== "answered");
   if (run.running && !found.length && run.synthesis.length) return "answer";
-  if (run.running) return (found.at(-1) ?? run.steps.at(-1))?.key ?? "plan";
-  return (found[0] ?? run.steps[0])?.key ?? "plan";
+  const step = run.running ? (found.at(-1) ?? run.steps.at(-1)) : (found[0] ?? run.steps[0]);
+  return step?.key ?? partsOf(run)[0];
 }
 
 /** The parts of a run that can be looked at, in their order. */
 function partsOf(run) {
-  const hasPlan = run.graph !== "chat" || run.plan.calls.length > 0;
-  const hasAnswer = run.graph !== "chat" || run.synthesis.length > 0;
   const steps = [...run.voided, ...run.steps].map((step) => step.key);
+  const hasPlan = run.graph !== "chat" || run.plan.calls.length > 0;
+  const hasAnswer = run.graph !== "chat" || run.synthesis.length > 0 || !(hasPlan || steps.length);
   return [...(hasPlan ? ["plan"] : []), ...steps, ...(hasAnswer ? ["answer"] : [])];
 }
