@@ -695,6 +695,7 @@ class TestFiles:
         journal.close()
         assert sorted(each.name for each in journal.folder.iterdir()) == [
             "journal.db",
+            "journal.lock",
             "locks",
             "traces",
         ]

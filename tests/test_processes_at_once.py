@@ -1,15 +1,21 @@
 """Many processes and threads at once on the same files, and processes that were forked."""
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from hoptrail.checkpoints import sqlite_checkpointer
 from hoptrail.journal import Journal
+from hoptrail.memory_store import sqlite_store
 from hoptrail.trace import Call, StepTrace, Trace
 
 pytestmark = [pytest.mark.promise("storage-faults-are-told"), pytest.mark.timeout(180)]
@@ -72,6 +78,32 @@ def test_writers_of_one_journal_lose_nothing(tmp_path: Path) -> None:
             assert journal.trace(row.run_id).answer == row.answer
     with closing(sqlite3.connect(home / "journal.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+BEGINNERS: dict[str, Callable[[Path], object]] = {
+    "journal.db": lambda path: Journal(path.parent).runs(),
+    "memory.db": lambda path: sqlite_store(path).get(("a",), "b"),
+    "threads.db": lambda path: asyncio.run(begin_checkpoints(path)),
+}
+
+
+async def begin_checkpoints(path: Path) -> None:
+    saver = await sqlite_checkpointer(path)
+    await saver.aclose()
+
+
+@pytest.mark.parametrize("name", BEGINNERS)
+def test_who_opens_a_file_waits_for_who_begins_it(name: str, tmp_path: Path) -> None:
+    """SQLite itself would refuse one of two that switch one file to its write-ahead log."""
+    path = tmp_path / name
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(path.with_suffix(".lock")):
+            opening = pool.submit(BEGINNERS[name], path)
+            with pytest.raises(TimeoutError):
+                opening.result(0.3)
+            assert not path.exists() or path.stat().st_size == 0
+        opening.result(30)
+    assert path.stat().st_size > 0
 
 
 def test_threads_that_share_a_journal_take_turns(tmp_path: Path) -> None:

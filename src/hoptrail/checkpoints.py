@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
-from filelock import FileLock, Timeout
+from filelock import AsyncFileLock, FileLock, Timeout
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -31,7 +31,13 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from hoptrail import sqlite_file
 from hoptrail.errors import RunBusy, StorageFailed
-from hoptrail.sqlite_file import BUSY_SECONDS, check_version, make_private, slow
+from hoptrail.sqlite_file import (
+    BUSY_SECONDS,
+    check_version,
+    make_private,
+    opening_lock,
+    slow,
+)
 
 T = TypeVar("T")
 
@@ -251,10 +257,17 @@ async def sqlite_checkpointer(path: Path) -> SqliteCheckpoints:
     """
     try:
         make_private(path)
-        connection = await aiosqlite.connect(path, timeout=BUSY_SECONDS)
+        # Not by a thread: cancelled while it has the lock, it would keep it.
+        async with AsyncFileLock(
+            opening_lock(path), BUSY_SECONDS, mode=0o600, run_in_executor=False
+        ):
+            return await _opened(path)
     except (OSError, sqlite3.Error) as error:
         raise StorageFailed(f"the checkpoints in {path} cannot be opened: {error}") from error
-    saver = SqliteCheckpoints(connection, path)
+
+
+async def _opened(path: Path) -> SqliteCheckpoints:
+    saver = SqliteCheckpoints(await aiosqlite.connect(path, timeout=BUSY_SECONDS), path)
     try:
         await saver.setup()
     except BaseException:

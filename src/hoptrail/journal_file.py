@@ -6,11 +6,14 @@ import sqlite3
 import unicodedata
 from pathlib import Path
 
+from filelock import FileLock
+
 from hoptrail.sqlite_file import (
     BUSY_SECONDS,
     Transaction,
     check_version,
     make_private,
+    opening_lock,
     version_of,
 )
 
@@ -48,6 +51,11 @@ def open_journal_file(path: Path) -> sqlite3.Connection:
         StorageFailed: it was written by a newer Hoptrail.
     """
     make_private(path)
+    with FileLock(opening_lock(path), BUSY_SECONDS, mode=0o600):
+        return _opened(path)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
@@ -58,27 +66,22 @@ def open_journal_file(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.create_function("folded", 1, folded, deterministic=True)
-        _bring_up(connection, path)
+        _bring_up(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring a journal up to this version: all of it, or nothing.
-
-    Raises:
-        StorageFailed: it was written by a newer Hoptrail.
-    """
-    if version_of(connection) < _VERSION:
+def _bring_up(connection: sqlite3.Connection) -> None:
+    """Bring a journal up to this version: all of it, or nothing."""
+    version = version_of(connection)
+    if version < _VERSION:
         with Transaction(connection):
-            # Another process may have done it, or more, before this one had its turn.
-            for each in range(version_of(connection) + 1, _VERSION + 1):
+            for each in range(version + 1, _VERSION + 1):
                 for statement in _SCHEMA[each]:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {each}")
-    check_version(path, "journal", version_of(connection), _VERSION)
 
 
 def folded(text: str) -> str:

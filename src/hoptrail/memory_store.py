@@ -24,6 +24,7 @@ from hoptrail.sqlite_file import (
     Transaction,
     check_version,
     make_private,
+    opening_lock,
     slow,
     version_of,
 )
@@ -99,8 +100,7 @@ class ThreadedSqliteStore(BaseStore):
     def _open(self) -> SqliteStore:
         if self._inner is None:
             make_private(self.path)
-            # Two processes that begin one file at once would both change its tables.
-            with FileLock(self.path.with_suffix(".lock"), BUSY_SECONDS, mode=0o600):
+            with FileLock(opening_lock(self.path), BUSY_SECONDS, mode=0o600):
                 self._inner = self._begun()
         return self._inner
 

@@ -101,6 +101,14 @@ def make_private(path: Path) -> None:
         raise StorageFailed(f"{path} is damaged, or no database: move it away to begin a new one")
 
 
+def opening_lock(path: Path) -> Path:
+    """Give the file whose lock is held while a database is opened, and begun if need be.
+
+    Where two processes begin one, SQLite refuses one of them rather than have it wait.
+    """
+    return path.with_suffix(".lock")
+
+
 def check_version(path: Path, kind: str, version: int, known: int) -> None:
     """Check that this Hoptrail knows a file's version.
 
