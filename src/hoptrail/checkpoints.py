@@ -34,6 +34,7 @@ from hoptrail.errors import RunBusy, StorageFailed
 from hoptrail.sqlite_file import (
     BUSY_SECONDS,
     check_version,
+    is_in_wal,
     make_private,
     opening_lock,
     slow,
@@ -257,6 +258,8 @@ async def sqlite_checkpointer(path: Path) -> SqliteCheckpoints:
     """
     try:
         make_private(path)
+        if is_in_wal(path):  # each turn opens the file: only who begins it has to be alone
+            return await _opened(path)
         # Not by a thread: cancelled while it has the lock, it would keep it.
         async with AsyncFileLock(
             opening_lock(path), BUSY_SECONDS, mode=0o600, run_in_executor=False

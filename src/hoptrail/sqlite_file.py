@@ -109,6 +109,15 @@ def opening_lock(path: Path) -> Path:
     return path.with_suffix(".lock")
 
 
+def is_in_wal(path: Path) -> bool:
+    """Say whether a file has a write-ahead log: its "file format write version" is 2.
+
+    See the SQLite database header, https://www.sqlite.org/fileformat2.html.
+    """
+    with path.open("rb") as file:
+        return file.read(_SHORTEST)[18:19] == b"\x02"
+
+
 def check_version(path: Path, kind: str, version: int, known: int) -> None:
     """Check that this Hoptrail knows a file's version.
 
