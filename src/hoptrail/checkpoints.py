@@ -16,7 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiosqlite
 from filelock import AsyncFileLock, FileLock, Timeout
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
@@ -39,6 +38,7 @@ from hoptrail.sqlite_file import (
     opening_lock,
     slow,
 )
+from hoptrail.sqlite_thread import SqliteThread, seen_through
 
 T = TypeVar("T")
 
@@ -95,10 +95,16 @@ class SqliteCheckpoints(AsyncSqliteSaver):
             stored is damaged.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
-        super().__init__(connection, serde=strict_serializer())
+    def __init__(self, path: Path) -> None:
+        self._thread = SqliteThread(path)
+        super().__init__(self._thread, serde=strict_serializer())
         self.path = path
         self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Open the file and bring its tables up to this version."""
+        await self._thread
+        await self.setup()
 
     async def setup(self) -> None:
         """Bring the tables up to this version."""
@@ -149,18 +155,18 @@ class SqliteCheckpoints(AsyncSqliteSaver):
         await self._told(super().adelete_thread(thread_id))
 
     async def aclose(self) -> None:
-        """Finish what is under way, and close the file."""
+        """Finish what is under way, and close the file; whoever is cancelled is so afterwards."""
+        await seen_through(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
         try:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, sqlite3.Error):
                 async with asyncio.timeout(sqlite_file.DISK_SECONDS):
                     await self._take_back()
         finally:
-            # However this ends: its thread would keep the process from ending. `close` would wait
-            # for a disk that does not answer, whatever the time limit.
-            if self._is_open() and (closed := self.conn.stop()) is not None:
-                with suppress(TimeoutError, sqlite3.Error):
-                    async with asyncio.timeout(sqlite_file.DISK_SECONDS):
-                        await closed
+            # However this ends: its thread would keep the process from ending.
+            with suppress(TimeoutError, sqlite3.Error):
+                await self._thread.end()
 
     async def _told(
         self, work: Coroutine[Any, Any, T], damaged: tuple[type[Exception], ...] = ()
@@ -270,9 +276,9 @@ async def sqlite_checkpointer(path: Path) -> SqliteCheckpoints:
 
 
 async def _opened(path: Path) -> SqliteCheckpoints:
-    saver = SqliteCheckpoints(await aiosqlite.connect(path, timeout=BUSY_SECONDS), path)
+    saver = SqliteCheckpoints(path)
     try:
-        await saver.setup()
+        await saver.open()
     except BaseException:
         # Its thread would keep the process from ending.
         await saver.aclose()
