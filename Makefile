@@ -10,7 +10,7 @@ INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --pyth
 CHROMIUM = $(or $(CHROMIUM_PATH),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
 QUESTION ?= Which river flows through the birthplace of the composer of The Magic Flute?
 
-.PHONY: help demo test lint fmt bench model browser live api storm served torture simulate fuzz mutants clean
+.PHONY: help demo test lint fmt bench model browser live api storm served torture simulate explore fuzz mutants clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -72,6 +72,9 @@ torture: $(STAMP) ## 2,000 runs killed at random, once, twice, three times (KILL
 
 simulate: $(STAMP) ## 1,000 seeded runs of the router on virtual time
 	$(BIN)/pytest -n0 -s --show-capture=no tests/test_router_simulation.py --simulations=1000
+
+explore: $(STAMP) ## Each property with examples that were not tried yet, 1,000 where the tests say nothing
+	$(BIN)/pytest -m "hypothesis and not (live or model or browser)" --hypothesis-profile=explore
 
 fuzz: $(STAMP) ## Each parser under atheris, on Linux (LIMIT=150 seconds each)
 	@test "$$(uname)" = Linux || { \

@@ -24,8 +24,11 @@ from hypothesis import HealthCheck, settings
 from tests.providers import LoopbackProvider
 
 # How long an example takes says more about the machine's load than about the code.
-settings.register_profile("hoptrail", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("hoptrail")
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# What `make test` finds is found again; what has not been tried yet is for `make explore`.
+settings.register_profile("same", PATIENT, derandomize=True)
+settings.register_profile("explore", PATIENT, max_examples=1000, print_blob=True)
+settings.load_profile("same")
 
 FOREIGN = (
     "HF_",
