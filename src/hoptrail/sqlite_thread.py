@@ -53,7 +53,7 @@ class SqliteThread(aiosqlite.Connection):
                 self._native.close()
 
     def _connected(self) -> sqlite3.Connection:
-        self._native = sqlite3.connect(self._path, BUSY_SECONDS, check_same_thread=False)
+        self._native = sqlite3.connect(self._path, timeout=BUSY_SECONDS, check_same_thread=False)
         return self._native
 
 
